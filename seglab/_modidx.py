@@ -15,4 +15,10 @@ d = { 'settings': { 'branch': 'main',
                              'seglab.core.data_dir': ('core.html#data_dir', 'seglab/core.py'),
                              'seglab.core.outputs_dir': ('core.html#outputs_dir', 'seglab/core.py'),
                              'seglab.core.pick_device': ('core.html#pick_device', 'seglab/core.py'),
-                             'seglab.core.seed_everything': ('core.html#seed_everything', 'seglab/core.py')}}}
+                             'seglab.core.seed_everything': ('core.html#seed_everything', 'seglab/core.py')},
+            'seglab.show': { 'seglab.show._colour_trimap': ('show.html#_colour_trimap', 'seglab/show.py'),
+                             'seglab.show._mark_nan': ('show.html#_mark_nan', 'seglab/show.py'),
+                             'seglab.show._thin': ('show.html#_thin', 'seglab/show.py'),
+                             'seglab.show.as_picture': ('show.html#as_picture', 'seglab/show.py'),
+                             'seglab.show.overlay': ('show.html#overlay', 'seglab/show.py'),
+                             'seglab.show.show_strip': ('show.html#show_strip', 'seglab/show.py')}}}

@@ -1,0 +1,96 @@
+"The arrows of the house: every module imports only from the floors below it."
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SYSTEMS = ("trimap", "fusion", "walls", "hybrid", "interact")
+FLOORS = {
+    0: ("core",),
+    1: (
+        *("io", "synthetic", "painting", "boundary", "layers", "encoders"),
+        *("checkpoints", "losses", "metrics", "matting", "show"),
+    ),
+    2: ("train", "evaluate", "launch", "runs"),
+    3: SYSTEMS,
+}
+FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
+SIDEWAYS = {("synthetic", "boundary"), ("synthetic", "painting"), ("metrics", "boundary")}
+PACKAGES = {"seglab", *(f"seglab.{system}" for system in SYSTEMS)}
+INSIDE = {"task": {"data", "model", "robot"}, "session": {"task"}, "widget": {"session"}}
+
+
+def imports(source: str, module: str) -> set[str]:
+    "Modules of seglab that `module` imports, named from seglab on, such as 'trimap.model'."
+    found = set()
+    here = ["seglab", *module.split(".")]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            base = here[: -node.level] if node.level else []
+            path = ".".join([*base, *filter(None, [node.module])])
+            # `from seglab.trimap import model` names the module only in its second half
+            package = path in PACKAGES
+            found |= {f"{path}.{alias.name}" for alias in node.names} if package else {path}
+    ours = {name.removeprefix("seglab.") for name in found if name.startswith("seglab.")}
+    return {name for name in ours if not name.startswith("_")}  # __version__ is no module
+
+
+def forbidden(module: str, imported: str) -> str | None:
+    "Why `module` must not import `imported`, or None if it may."
+    (here, *inner), (there, *other) = module.split("."), imported.split(".")
+    for name in (here, there):
+        if name not in FLOOR:
+            return f"{name} stands on no floor: give it one in ARCHITECTURE and in FLOORS"
+    if here != there:
+        down = FLOOR[there] < FLOOR[here] or (here, there) in SIDEWAYS
+        return None if down else f"{module} imports {imported}, which is not below it"
+    allowed = INSIDE.get(inner[0] if inner else "", set())
+    return None if other and other[0] in allowed else f"{module} imports its sibling {imported}"
+
+
+def test_every_arrow_points_down(repository: Path) -> None:
+    package = repository / "seglab"
+    wrong = []
+    for file in sorted(package.rglob("*.py")):
+        module = ".".join(file.relative_to(package).with_suffix("").parts)
+        if not file.name.startswith("_"):
+            names = imports(file.read_text(encoding="utf-8"), module) | {"core"} - {module}
+            wrong += [reason for name in sorted(names) if (reason := forbidden(module, name))]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("hybrid.task", "from ..trimap.model import TrimapModel"),
+        ("hybrid.task", "from seglab.trimap import model"),
+        ("losses", "from .metrics import mask_iou"),
+        ("losses", "from . import train"),
+        ("core", "import seglab.io"),
+        ("trimap.model", "from .data import dataset"),
+        ("trimap.data", "def late():\n    from seglab.trimap.task import step"),
+        ("interact.widget", "from .task import predict"),
+        ("train", "from .evaluate import evaluate"),
+        ("helpers", "from .core import IGNORE"),
+    ],
+)
+def test_an_arrow_that_points_up_or_sideways_is_found(module: str, source: str) -> None:
+    assert [name for name in imports(source, module) if forbidden(module, name)]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("trimap.task", "from ..core import IGNORE\nfrom . import data, model\nimport torch"),
+        ("trimap.task", "from seglab.trimap.model import TrimapModel\nfrom seglab import losses"),
+        ("metrics", "from .boundary import boundary_band"),
+        ("interact.session", "from .task import predict"),
+        ("runs", "from .core import atomic_path"),
+    ],
+)
+def test_an_arrow_that_points_down_passes(module: str, source: str) -> None:
+    names = imports(source, module)
+    assert names and not [name for name in names if forbidden(module, name)]

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seglab.core import IGNORE
 from seglab.layers import Normalise, PlainViT, PyramidHead, SimpleFPN, rename_original
+from seglab.losses import normalized_focal_loss
 
 DEFAULTS = dict(num_classes=1, use_disks=True, with_prev_mask=True, norm_radius=5)
 
@@ -164,6 +166,35 @@ def test_other_sizes_equal_the_original_and_wear_nothing_out(parity):
             seen = check(net(image, before, points), arrays, False, file)
         assert seen == 2, f"{file}: {seen} arrays were recognised"
         assert torch.equal(net.backbone.pos_embed, stored), "the stored table must not change"
+
+
+def test_gradients_equal_the_original(parity):
+    folder = parity / "plainvit"
+    for file in names(folder, "*.grads.json"):
+        name = file.removesuffix(".grads.json")
+        net, expected = load(folder, name), json.loads((folder / file).read_text())
+        image, before, points = pictures(np.load(folder / f"{name}.io.npz"))
+        arrays = np.load(folder / f"{name}.grads.npz")
+        truth = torch.from_numpy(arrays["gt"]).int()
+        gt = truth.masked_fill(truth < 0, IGNORE).to(torch.uint8)
+        logits = net(image, before, points)["instances"]
+        loss = normalized_focal_loss(logits, gt, alpha=0.5, gamma=2)
+        np.testing.assert_allclose(loss.tolist(), expected["loss_per_sample"], rtol=1e-5)
+        loss.mean().backward()
+        original = {
+            key.replace("backbone.embed_extra", "patch_embed_coords"): weight.grad
+            for key, weight in net.named_parameters()
+        }
+        assert set(original) == set(expected["grad_l2"]), "same parameters get a gradient"
+        assert all(grad is not None for grad in original.values())
+        for key, grad in original.items():
+            np.testing.assert_allclose(
+                grad.norm(), expected["grad_l2"][key], rtol=2e-4, err_msg=key
+            )
+            if key in arrays:
+                wanted = torch.from_numpy(arrays[key])
+                atol = 1e-4 * wanted.abs().max().item() + 1e-8
+                torch.testing.assert_close(grad, wanted, atol=atol, rtol=1e-3, msg=key)
 
 
 @torch.no_grad()

@@ -172,8 +172,8 @@ def _codes(truth: Tensor) -> Tensor:
 def _sum_over(
     error: Tensor,  # (B, 1, H, W) float
     region: Tensor,  # (B, 1, H, W) bool
-) -> Tensor:  # (B,) sum of the error over the region, NaN where it is empty
-    total = torch.where(region, error, 0).flatten(1).sum(dim=1)
+) -> Tensor:  # (B,) float32 sum of the error over the region, NaN where it is empty
+    total = torch.where(region, error.float(), 0).flatten(1).sum(dim=1)
     return total.where(_count(region) > 0, torch.nan)
 
 
@@ -233,7 +233,7 @@ def alpha_grad(
     for counted, *pair in zip(*(x[:, 0].cpu() for x in (region, alpha, target)), strict=True):
         # what lies further away than the filter reaches cannot matter
         box = bounding_box(counted.numpy(), margin=4)
-        slopes = [_slope(x.numpy()[box]) for x in pair]
+        slopes = [_slope(x.float().numpy()[box]) for x in pair]
         difference = torch.from_numpy(np.square(slopes[0] - slopes[1]))
         totals.append(_sum_over(difference[None, None], counted[None, None, *box]) / 1000)
     return torch.cat(totals).to(alpha.device) if totals else alpha.new_zeros(0)

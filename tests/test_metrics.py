@@ -255,6 +255,10 @@ def test_alpha_errors_at_the_door_and_the_edges(name):
     scores = error(alpha, target, region)
     assert scores.shape == (2,) and scores.dtype == torch.float32
     assert scores.isnan().tolist() == [False, True], "an empty region leaves nothing to score"
+    halves = error(alpha.bfloat16(), target.bfloat16(), region)
+    assert halves.dtype == torch.float32 and halves[0].item() == pytest.approx(
+        scores[0].item(), rel=0.1
+    )
     assert error(alpha[:0], target[:0], region[:0]).shape == (0,)
     assert error(alpha, alpha, region)[0] < 1e-12  # filters round differently in unaligned memory
     with pytest.raises(ValueError, match="axis H must be 20"):

@@ -14,13 +14,11 @@ import pandas as pd
 import pytest
 
 from seglab.core import ConfigError
+from seglab.parameters import fit_parameters, parse_value, read_parameters
 from seglab.runs import (
-    fit_parameters,
     main,
     new_run_folder,
     open_run,
-    parse_value,
-    read_parameters,
     run_experiment,
     save_config,
     save_scores,

@@ -43,8 +43,11 @@ lab: $(STAMP)
 		$(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
 readme: $(STAMP)
+	@echo "==> readme: run nbs/index.ipynb, and render it"
+	@$(BIN)/jupyter execute --inplace nbs/index.ipynb
+	@$(BIN)/nbdev_clean --fname nbs/index.ipynb
 	@$(BIN)/python .ci/readme.py
-	@echo "==> README.md was made from nbs/index.ipynb"
+	@echo "==> made README.md and nbs/index_files/"
 
 clean:
 	@echo "==> removing build products and caches"

@@ -27,7 +27,7 @@ def readme(notebook: Path) -> tuple[str, dict[str, bytes]]:
     for number, cell in enumerate(nb.cells):
         silent = re.search(r"^#\| *echo: *false", cell.source, re.M)
         cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
-        cell.transient = {"remove_source": bool(silent)}
+        cell.metadata["transient"] = {"remove_source": bool(silent)}
         cell.id = f"cell-{number}"
     folder = f"{notebook.parent.name}/{PICTURES}"
     resources = dict(output_files_dir=folder, unique_key="index")

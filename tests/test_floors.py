@@ -16,8 +16,9 @@ FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split(
 SIDEWAYS = {("synthetic", "boundary"), ("metrics", "boundary")}
 # a page that outgrew its size is split; a part lives where its whole does, and never imports it
 SPLIT = {
-    "synthetic": "painting creatures things backdrops painters",
-    "train": "rates history",
+    "synthetic": "painting creatures things backdrops",
+    "layers": "pyramid",
+    "train": "rates history guards",
     "runs": "parameters",
 }
 PARTS = {part: whole for whole, parts in SPLIT.items() for part in parts.split()}

@@ -22,5 +22,7 @@ def parity() -> Path:
     "The folder of fixtures made by running the original programs; tests skip where it is absent."
     folder = Path(os.environ.get("SEGLAB_PARITY", REPOSITORY.parent / "shared" / "parity"))
     if not folder.is_dir():
-        pytest.skip(f"no parity fixtures at {folder}; set SEGLAB_PARITY to the folder that holds them")
+        pytest.skip(
+            f"no parity fixtures at {folder}; set SEGLAB_PARITY to the folder that holds them"
+        )
     return folder

@@ -278,7 +278,7 @@ def _headline(run: Run) -> dict[str, float]:
 # %% ../nbs/18_runs.ipynb #5b63261a
 def main(
     arguments: Sequence[str] | None = None,  # words after `seglab`; default: the command line
-) -> int:  # exit status: 0 well, 1 the notebook failed, 2 the question was wrong
+) -> int:  # exit status: 0 well, 1 the notebook failed, 2 a wrong question, 130 Ctrl-C
     "The program `seglab`: `seglab run EXPERIMENT …` and `seglab runs`."
     parser = argparse.ArgumentParser("seglab", description="Run experiments, and list runs.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -311,9 +311,9 @@ def _run(asked: argparse.Namespace) -> int:
         )
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         sys.stderr.write("\n".join([str(error), *getattr(error, "__notes__", []), ""]))
-        return 1
+        return 130 if isinstance(error, KeyboardInterrupt) else 1
     run = open_run(folder)
     status = _show(DataFrame([_facts(run) | _headline(run)]))
     sys.stdout.write(f"{run.folder / 'run.ipynb'}\n")

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import ConfigError, check_names, check_shapes
-from ..layers import Normalise, PlainViT, PyramidHead, SimpleFPN, layer_number, round_up_side
+from ..layers import Normalise, PlainViT, round_up_side
+from ..pyramid import PyramidHead, SimpleFPN, layer_number
 
 # %% ../../nbs/21_trimap.model.ipynb #3ee78ab8
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class TrimapConfig:
         object.__setattr__(self, "pyramid", tuple(self.pyramid))  # JSON knows lists only
         if self.upsample not in (1, 2, 4):
             raise ConfigError(f"upsample: must be 1, 2 or 4, got {self.upsample}")
+        if self.detail % 4:
+            raise ConfigError(f"detail: must be a multiple of 4, got {self.detail}")
         if self.width % self.heads:
             raise ConfigError(f"heads: {self.heads} cannot share {self.width} features evenly")
         if self.side != (legal := round_up_side(self.side, self.patch, self.window)):
@@ -80,6 +83,21 @@ def _convolve(channels: int, result: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(convolution, nn.GroupNorm(4, result), nn.GELU())
 
 
+def _silent(channels: int) -> nn.Conv2d:
+    "A linear map to three logits that starts at zero."
+    convolution = nn.Conv2d(channels, 3, kernel_size=1)
+    nn.init.zeros_(convolution.weight)
+    nn.init.zeros_(convolution.bias)
+    return convolution
+
+
+def _resize(x: Tensor, like: Tensor) -> Tensor:
+    "Bilinear, to the rows and columns of `like`."
+    if x.shape[-2:] == like.shape[-2:]:
+        return x
+    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+# %% ../../nbs/21_trimap.model.ipynb #66452b3a
 class DetailBranch(nn.Module):
     """Small convolutions on the pixels, merged with the features of the head.
 
@@ -105,9 +123,7 @@ class DetailBranch(nn.Module):
             nn.Conv2d(c, size, kernel_size=1) for c, size in zip(above, sizes, strict=True)
         )
         self.merge = nn.ModuleList(_convolve(size, size) for size in sizes)
-        self.logits = nn.Conv2d(channels, 3, kernel_size=1)
-        nn.init.zeros_(self.logits.weight)
-        nn.init.zeros_(self.logits.bias)
+        self.logits = _silent(channels)
 
     def forward(
         self,
@@ -121,13 +137,6 @@ class DetailBranch(nn.Module):
             # narrow before enlarging: at full resolution every channel costs
             features = self.merge[i](_resize(self.narrow[i](features), fine[i]) + fine[i])
         return self.logits(features)
-
-
-def _resize(x: Tensor, like: Tensor) -> Tensor:
-    "Bilinear, to the rows and columns of `like`."
-    if x.shape[-2:] == like.shape[-2:]:
-        return x
-    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 # %% ../../nbs/21_trimap.model.ipynb #0d43f75e
 class TrimapModel(nn.Module):

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seglab.core import IGNORE
-from seglab.layers import Normalise, PlainViT, PyramidHead, SimpleFPN, rename_original
+from seglab.layers import Normalise, PlainViT
 from seglab.losses import normalized_focal_loss
+from seglab.pyramid import PyramidHead, SimpleFPN, rename_original
 
 DEFAULTS = dict(num_classes=1, use_disks=True, with_prev_mask=True, norm_radius=5)
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from seglab.core import IGNORE
-from seglab.layers import rename_original
 from seglab.losses import softmax_focal_loss, trimap_loss, unknown_distance_loss
+from seglab.pyramid import rename_original
 from seglab.trimap.model import TrimapConfig, TrimapModel
 
 

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['BACKGROUND', 'UNKNOWN', 'FOREGROUND', 'IGNORE', 'data_dir', 'outputs_dir', 'atomic_path', 'seed_everything',
-           'pick_device', 'check_shapes', 'DatasetError', 'ConfigError', 'check_names']
+           'pick_device', 'pick_precision', 'check_shapes', 'DatasetError', 'ConfigError', 'check_names']
 
 # %% ../nbs/00_core.ipynb #77455c05
 import difflib
 import os
 import random
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -81,6 +82,23 @@ def pick_device() -> torch.device:  # "cuda" where there is one, else "mps", els
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+# %% ../nbs/00_core.ipynb #f7cf8c22
+def pick_precision(
+    gain: float = 1.5,  # how many times faster bf16 must be to be worth its rounding
+) -> str:  # "bf16" or "no" (float32), as the training loop takes it
+    "The precision in which this machine multiplies matrices well, from a short measurement."
+    device = pick_device()
+    matrix = torch.rand(1024, 1024, device=device)
+    times = {}
+    for kind in (torch.float32, torch.bfloat16):
+        operand, runs = matrix.to(kind), []
+        for _ in range(4):  # the first is a rehearsal
+            start = time.perf_counter()
+            (operand @ operand).sum().item()  # .item() waits until a GPU is done
+            runs.append(time.perf_counter() - start)
+        times[kind] = min(runs[1:])
+    return "bf16" if times[torch.float32] > gain * times[torch.bfloat16] else "no"
 
 # %% ../nbs/00_core.ipynb #f67103ca
 def check_shapes(

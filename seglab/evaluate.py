@@ -20,6 +20,25 @@ from .core import ConfigError, check_names, seed_everything
 from .show import COLOURS, as_picture
 
 # %% ../nbs/15_evaluate.ipynb #18fd2771
+def _score(
+    model: nn.Module,
+    measure: Callable,
+    batch: dict[str, Tensor],
+    name: str,
+    device: torch.device,
+) -> pd.DataFrame:
+    "The rows of one batch."
+    moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+    scores = {key: value.double().cpu().numpy() for key, value in measure(model, moved).items()}
+    names = list(batch[name]) if name in batch else None
+    count = len(next(iter(batch.values())))
+    for key, value in scores.items():
+        if value.shape != (count,):
+            raise ValueError(f"score {key!r} must have shape ({count},), got {value.shape}")
+    index = pd.Index(names, name="image") if names else None
+    return pd.DataFrame(scores, index=index)
+
+# %% ../nbs/15_evaluate.ipynb #43e2bcb4
 def evaluate(
     model: nn.Module,
     measure: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]],  # name -> (B,) score
@@ -50,25 +69,6 @@ def evaluate(
         raise ConfigError(f"the loader shuffles: put {name!r} into the batch, or use shuffle=False")
     table = pd.concat(parts, ignore_index=not named)
     return table.rename_axis("image")
-
-
-def _score(
-    model: nn.Module,
-    measure: Callable,
-    batch: dict[str, Tensor],
-    name: str,
-    device: torch.device,
-) -> pd.DataFrame:
-    "The rows of one batch."
-    moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
-    scores = {key: value.double().cpu().numpy() for key, value in measure(model, moved).items()}
-    names = list(batch[name]) if name in batch else None
-    count = len(next(iter(batch.values())))
-    for key, value in scores.items():
-        if value.shape != (count,):
-            raise ValueError(f"score {key!r} must have shape ({count},), got {value.shape}")
-    index = pd.Index(names, name="image") if names else None
-    return pd.DataFrame(scores, index=index)
 
 # %% ../nbs/15_evaluate.ipynb #7cfc2362
 def summary(

@@ -1,6 +1,8 @@
 "Our layers, wired as the original click network, against numbers its own program produced."
 
 import json
+import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -216,3 +218,54 @@ def test_published_sizes_have_the_published_parts(parity):
         # what the original counts beyond ours: idle parts, and the code of the class token
         idle = sum(state[name].numel() for name in left_out) + config["embed_dim"]
         assert sum(p.numel() for p in net.parameters()) + idle == expected["params"], file
+
+
+def name_seeded(name: str, shape: list[int], xor_seed: int) -> Tensor:
+    "The weight that the recipe of the fixtures gives to a name."
+    random = np.random.RandomState((zlib.crc32(name.encode()) ^ xor_seed) & 0xFFFFFFFF)
+    values = random.standard_normal(shape)
+    if name.endswith(("pos_embed", "cls_token")):
+        values = 0.02 * values
+    elif len(shape) >= 2:
+        values = values / np.sqrt(np.prod(shape[1:]))
+    elif name.endswith("weight"):
+        values = 1 + 0.1 * values
+    else:
+        values = 0.05 * values
+    return torch.from_numpy(values.astype(np.float32))
+
+
+@torch.no_grad()
+def test_published_sizes_answer_as_the_original(parity):
+    "With weights drawn from their names; sizes above $SEGLAB_PARITY_PARAMETERS only take longer."
+    limit = float(os.environ.get("SEGLAB_PARITY_PARAMETERS", 5e6))
+    folder = parity / "full_models"
+    recorded = {f: json.loads((folder / f).read_text()) for f in names(folder, "vit_*.json")}
+    arrays = np.load(folder / "input_448.npz")
+    image, before, points = pictures(
+        {k: arrays[k][None] for k in arrays} | dict(points=arrays["points"])
+    )
+    for file, expected in recorded.items():
+        if expected["params"] > limit:
+            continue
+        config, shapes = expected["config"], expected["state_dict_shapes"]
+        size = dict(img_size=(448, 448), patch_size=(config["patch"],) * 2)
+        with torch.device("meta"):
+            net = ClickNetwork(config | size).eval()
+        idle = rename_original(
+            {n: torch.empty(0, 1, 1) for n in shapes}, int(config["upsample"][1:])
+        )[1]
+        state = {
+            name: name_seeded(name, shape, expected["xor_seed"])
+            for name, shape in shapes.items()
+            if name not in idle
+        }
+        renamed, _ = rename_original(state, int(config["upsample"][1:]))
+        net.load_state_dict(renamed, strict=True, assign=True)
+        net.normalise = Normalise()  # its constants are in no checkpoint
+        outputs = net(image, before, points)
+        wanted = np.load(folder / file.replace(".json", ".npz"))
+        backbone = outputs["backbone_map"][:, :16, ::2, ::2]
+        compare(backbone, wanted["backbone_map_first16ch"], False, f"{file}: backbone")
+        instances = outputs["instances"][..., ::8, ::8]
+        compare(instances, wanted["instances_stride8"], False, f"{file}: instances")

@@ -177,7 +177,8 @@ def paint_fur(
     style: Style,
 ) -> None:
     "Hairs on an ellipse, pointing outwards; short in the middle, where they point at us."
-    count = int(1300 * (part[2] * part[3] / 0.16) ** 0.7 * generator.uniform(0.7, 1.2))
+    dense = generator.uniform(0.7, 1.2) * np.clip(0.1 / length, 1, 2)  # short fur needs more hairs
+    count = int(1300 * (part[2] * part[3] / 0.16) ** 0.7 * dense)
     radius = np.sort(np.sqrt(generator.uniform(0, 1, count)))[::-1]  # the rim first
     angle = generator.uniform(0, 2 * np.pi, count)
     out = np.stack([np.sin(angle), np.cos(angle)], axis=-1)

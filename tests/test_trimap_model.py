@@ -125,13 +125,20 @@ def test_a_fresh_detail_branch_changes_nothing():
 
 
 def test_the_detail_branch_sees_single_pixels():
-    branch = DetailBranch(features=4, channels=4, stride=4)
-    torch.nn.init.normal_(branch.logits.weight)
-    pixels, features = torch.zeros(1, 4, 32, 32), torch.zeros(1, 4, 8, 8)
-    poked = pixels.clone()
-    poked[0, :, 13, 21] = 5
-    change = (branch(poked, features) - branch(pixels, features)).abs().sum(dim=1)[0]
-    assert change.argmax() // 32 in range(11, 16) and change.argmax() % 32 in range(19, 24)
+    "A line one pixel wide, moved by one pixel within its folded square: the answer moves with it."
+    branch = DetailBranch(features=4, channels=8, stride=4)
+    features = torch.zeros(2, 4, 8, 8)
+    pixels = torch.rand(1, 4, 32, 32).repeat(2, 1, 1, 1)
+    pixels[0, :, :, 20], pixels[1, :, :, 21] = 2, 2
+    wanted = (pixels[:, :1] == 2).float()
+    optimiser = torch.optim.Adam(branch.parameters(), lr=1e-2)
+    for _ in range(60):
+        loss = (branch(pixels, features)[:, :1] - wanted).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    drawn = branch(pixels, features)[:, 0].mean(dim=1)
+    assert drawn.argmax(dim=1).tolist() == [20, 21]
 
 
 def test_one_picture_is_learned_by_heart():

@@ -33,7 +33,7 @@ class TrimapConfig:
     window: int = 224  # least side of one attention window, in pixels
     mask_scale: float = 1.0  # what True in a mask becomes; the original's weights expect 1 / 255
     dropout: float = 0.1  # share of the head's feature maps dropped while training
-    detail: int = 0  # channels of the detail branch at full resolution; 0: there is none
+    detail: int = 0  # channels of the detail branch at half resolution; 0: there is none
 
     def __post_init__(self):
         object.__setattr__(self, "pyramid", tuple(self.pyramid))  # JSON knows lists only
@@ -49,14 +49,16 @@ class TrimapConfig:
 # %% ../../nbs/21_trimap.model.ipynb #c4e837b0
 PRESETS: dict[str, TrimapConfig] = {
     "tiny": TrimapConfig(
-        side=256,
+        side=448,
         width=128,
         depth=8,
         heads=4,
         pyramid=(32, 64, 96, 128),
-        channels=32,
+        channels=64,
         upsample=1,
-        detail=16,
+        window=448,
+        dropout=0.0,
+        detail=32,
     ),
     "xtiny_448": TrimapConfig(
         width=160, depth=8, heads=4, pyramid=(96, 192, 288, 384), channels=128, upsample=1
@@ -83,9 +85,9 @@ def _convolve(channels: int, result: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(convolution, nn.GroupNorm(4, result), nn.GELU())
 
 
-def _silent(channels: int) -> nn.Conv2d:
-    "A linear map to three logits that starts at zero."
-    convolution = nn.Conv2d(channels, 3, kernel_size=1)
+def _silent(channels: int, result: int) -> nn.Conv2d:
+    "A convolution that starts at zero."
+    convolution = nn.Conv2d(channels, result, kernel_size=3, padding=1)
     nn.init.zeros_(convolution.weight)
     nn.init.zeros_(convolution.bias)
     return convolution
@@ -101,21 +103,22 @@ def _resize(x: Tensor, like: Tensor) -> Tensor:
 class DetailBranch(nn.Module):
     """Small convolutions on the pixels, merged with the features of the head.
 
+    Works on pixels folded two by two and unfolds its answer, so no map has the full resolution.
     Source: the idea of Yao et al., "ViTMatte", Information Fusion 2024; layers and sizes are ours.
     """
 
     def __init__(
         self,
         features: int,  # C, features of the head
-        channels: int,  # features at full resolution, doubled at each halving; a multiple of 4
+        channels: int,  # features at half resolution, doubled at each halving; a multiple of 4
         stride: float,  # pixels of the picture in one step of the head's map
         inputs: int = 4,  # channels of the picture: colours and mask
     ):
         super().__init__()
-        sizes = [channels * 2**step for step in range(1 + max(0, round(math.log2(stride))))]
-        below = [inputs, *sizes[:-1]]
+        sizes = [channels * 2**step for step in range(max(1, round(math.log2(stride))))]
+        below = [4 * inputs, *sizes[:-1]]
         self.stems = nn.ModuleList(
-            _convolve(c, size, stride=1 if c == inputs else 2)
+            nn.Sequential(_convolve(c, size, 1 if c == 4 * inputs else 2), _convolve(size, size))
             for c, size in zip(below, sizes, strict=True)
         )
         above = [*sizes[1:], features]
@@ -123,20 +126,20 @@ class DetailBranch(nn.Module):
             nn.Conv2d(c, size, kernel_size=1) for c, size in zip(above, sizes, strict=True)
         )
         self.merge = nn.ModuleList(_convolve(size, size) for size in sizes)
-        self.logits = _silent(channels)
+        self.logits = _silent(channels, 3 * 4)
 
     def forward(
         self,
-        pixels: Tensor,  # (B, inputs, H, W) normalised colours and mask
+        pixels: Tensor,  # (B, inputs, H, W) normalised colours and mask; H and W even
         features: Tensor,  # (B, C, h, w) of the head
     ) -> Tensor:  # (B, 3, H, W) what to add to the logits
-        fine = []
+        fine = [F.pixel_unshuffle(pixels, 2)]
         for stem in self.stems:
-            fine.append(stem(fine[-1] if fine else pixels))
-        for i in reversed(range(len(fine))):
-            # narrow before enlarging: at full resolution every channel costs
-            features = self.merge[i](_resize(self.narrow[i](features), fine[i]) + fine[i])
-        return self.logits(features)
+            fine.append(stem(fine[-1]))
+        for i in reversed(range(len(self.stems))):
+            # narrow before enlarging: at high resolution every channel costs
+            features = self.merge[i](_resize(self.narrow[i](features), fine[i + 1]) + fine[i + 1])
+        return F.pixel_shuffle(self.logits(features), 2)
 
 # %% ../../nbs/21_trimap.model.ipynb #0d43f75e
 class TrimapModel(nn.Module):

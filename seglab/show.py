@@ -84,10 +84,11 @@ def show_strip(
         width_ratios=widths,
         squeeze=False,
         layout="constrained",
+        dpi=72,  # a strip of photographs stays below 100 kB in the notebook
     )
     for axis, (name, picture) in zip(axes[0], pictures.items(), strict=True):
         axis.imshow(picture, interpolation="nearest" if picture.shape[0] < 100 else "antialiased")
-        axis.set_title(name.replace("_", " "), fontsize=9)
+        axis.set_title(name.replace("_", " "), fontsize=10)
         axis.axis("off")
     plt.close(figure)
     return figure

@@ -23,7 +23,12 @@ SPLIT = {
 }
 PARTS = {part: whole for whole, parts in SPLIT.items() for part in parts.split()}
 PACKAGES = {"seglab", *(f"seglab.{system}" for system in SYSTEMS)}
-INSIDE = {"task": {"data", "model", "robot"}, "session": {"task"}, "widget": {"session"}}
+INSIDE = {
+    "pretrained": {"model"},  # reads weights of other programs into the model
+    "task": {"data", "model", "robot"},
+    "session": {"task"},
+    "widget": {"session"},
+}
 
 
 def imports(source: str, module: str) -> set[str]:

@@ -128,7 +128,7 @@ def test_the_detail_branch_sees_single_pixels():
     "A line one pixel wide, moved by one pixel within its folded square: the answer moves with it."
     branch = DetailBranch(features=4, channels=8, stride=4)
     features = torch.zeros(2, 4, 8, 8)
-    pixels = torch.rand(1, 4, 32, 32).repeat(2, 1, 1, 1)
+    pixels = torch.rand(1, 7, 32, 32).repeat(2, 1, 1, 1)
     pixels[0, :, :, 20], pixels[1, :, :, 21] = 2, 2
     wanted = (pixels[:, :1] == 2).float()
     optimiser = torch.optim.Adam(branch.parameters(), lr=1e-2)

@@ -41,7 +41,10 @@ def _depth(picture: np.ndarray) -> np.ndarray:
     "Exact distance of True pixels to the nearest False one (inf without any); 0 on False pixels."
     if picture.all():
         return np.full(picture.shape, np.inf, np.float32)
-    return cv2.distanceTransform(picture.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    depth = cv2.distanceTransform(picture.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # OpenCV's last bit changes from call to call; a squared distance between pixels is an integer
+    np.rint(np.square(depth, out=depth), out=depth)
+    return np.sqrt(depth, out=depth)
 
 
 def distance_to_edge(

@@ -101,7 +101,8 @@ def unknown_depth(
             exact = cv2.distanceTransform(
                 inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
             )
-            layer[:] = exact * (code == UNKNOWN)
+            # OpenCV's last bit changes from call to call; squared distances are integers
+            layer[:] = np.sqrt(np.rint(np.square(exact))) * (code == UNKNOWN)
     return torch.from_numpy(depth)[:, None].to(trimap.device)
 
 

@@ -9,6 +9,7 @@ __all__ = ['METHODS', 'Solver', 'fit_colour_lines', 'guided_upsample', 'estimate
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -35,14 +36,23 @@ METHODS = dict(
 )
 
 # %% ../nbs/19_matting.ipynb #9aa441c5
+def _import_solvers() -> tuple[ModuleType, ModuleType]:  # numba, pymatting
+    "Imported late, because pymatting's first import on a machine compiles for a minute."
+    import numba
+
+    # threads of OpenMP end the process where it was forked, as a loader's workers are
+    numba.config.THREADING_LAYER = "workqueue"
+    import pymatting
+
+    return numba, pymatting
+
+
 def _solve(
     image: Tensor,  # (3, H, W) float in [0, 1], sides of at least 3 pixels, for the large kernel 5
     codes: Tensor,  # (1, H, W) uint8 codes 0, 1, 2, each of 0 and 2 present
     method: str,  # a key of `METHODS`
 ) -> Tensor:  # (1, H, W) float32 in [0, 1], exactly 0 and 1 on known pixels
-    import numba
-    import pymatting  # here, because its first import on a machine compiles for a minute
-
+    numba, pymatting = _import_solvers()
     solver, levels = METHODS[method], np.array([0.0, 0.5, 1.0])[codes[0].numpy()]
     # two large windows must fit beside each other into a small picture
     window = dict(radius=min(10, (min(levels.shape) - 1) // 4)) if method == "large_kernel" else {}
@@ -211,8 +221,7 @@ def estimate_foreground(
     Raises `ValueError` on NaN and on values outside [0, 1].
     Source: Germer et al., "Fast Multi-Level Foreground Estimation", ICPR 2020.
     """
-    import pymatting  # here, because its first import on a machine compiles for a minute
-
+    _, pymatting = _import_solvers()
     check_shapes(image=(image, "B 3 H W"), alpha=(alpha, "B 1 H W"))
     _check_range("image", image)
     _check_range("alpha", alpha)

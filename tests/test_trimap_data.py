@@ -153,3 +153,13 @@ def test_unknown_split_and_missing_photographs(monkeypatch, tmp_path):
 
 def test_train_and_validation_share_no_photograph():
     assert not set(data._MATTES["train"]) & set(data._MATTES["val"])
+
+
+def test_foregrounds_are_estimated_in_forked_workers(folder):
+    "OpenMP threads of numba would end the worker: 'DataLoader worker exited unexpectedly'."
+    torch.rand(512, 512) @ torch.rand(512, 512)  # the parent has used its own threads
+    composed = data.ComposedMattes(data.FolderMattes(folder), [next((folder / "images").iterdir())])
+    composed.draw(0, np.random.default_rng(0))
+    samples = data.TrimapSamples(composed, 48, count=4, augment=True)
+    loader = DataLoader(samples, batch_size=2, num_workers=2, multiprocessing_context="fork")
+    assert sum(len(batch["name"]) for batch in loader) == 4

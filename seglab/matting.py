@@ -6,7 +6,8 @@
 __all__ = ['METHODS', 'Solver', 'fit_colour_lines', 'guided_upsample', 'estimate_alpha', 'estimate_foreground']
 
 # %% ../nbs/19_matting.ipynb #5f19db75
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from types import ModuleType
@@ -14,6 +15,7 @@ from types import ModuleType
 import numpy as np
 import torch
 import torch.nn.functional as F
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from .core import BACKGROUND, FOREGROUND, IGNORE, UNKNOWN, check_names, check_shapes
@@ -47,20 +49,30 @@ def _import_solvers() -> tuple[ModuleType, ModuleType]:  # numba, pymatting
     return numba, pymatting
 
 
+@contextmanager
+def _one_thread() -> Iterator[ModuleType]:  # pymatting
+    "Keep numba, BLAS and OpenMP on one thread while the block runs."
+    numba, pymatting = _import_solvers()
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield pymatting
+    finally:
+        numba.set_num_threads(threads)
+
+# %% ../nbs/19_matting.ipynb #7dd5c554
 def _solve(
     image: Tensor,  # (3, H, W) float in [0, 1], sides of at least 3 pixels, for the large kernel 5
     codes: Tensor,  # (1, H, W) uint8 codes 0, 1, 2, each of 0 and 2 present
     method: str,  # a key of `METHODS`
 ) -> Tensor:  # (1, H, W) float32 in [0, 1], exactly 0 and 1 on known pixels
-    numba, pymatting = _import_solvers()
     solver, levels = METHODS[method], np.array([0.0, 0.5, 1.0])[codes[0].numpy()]
     # two large windows must fit beside each other into a small picture
     window = dict(radius=min(10, (min(levels.shape) - 1) // 4)) if method == "large_kernel" else {}
-    threads = numba.get_num_threads()
-    # its loops are short: threads gain nothing, and wait for each other where cores are busy
-    numba.set_num_threads(1)
     try:
-        with redirect_stdout(StringIO()):  # it prints when a preconditioner needs another attempt
+        # it prints when a preconditioner needs another attempt
+        with _one_thread() as pymatting, redirect_stdout(StringIO()):
             alpha = getattr(pymatting, solver.function)(
                 np.ascontiguousarray(image.permute(1, 2, 0).double().numpy()),
                 levels,
@@ -69,8 +81,6 @@ def _solve(
             )
     except ValueError as error:
         raise ValueError(f"did not converge with {method!r}; try another method") from error
-    finally:
-        numba.set_num_threads(threads)
     return torch.from_numpy(np.where(levels == 0.5, alpha, levels)).float()[None]
 
 # %% ../nbs/19_matting.ipynb #d6f05c48
@@ -221,17 +231,16 @@ def estimate_foreground(
     Raises `ValueError` on NaN and on values outside [0, 1].
     Source: Germer et al., "Fast Multi-Level Foreground Estimation", ICPR 2020.
     """
-    _, pymatting = _import_solvers()
     check_shapes(image=(image, "B 3 H W"), alpha=(alpha, "B 1 H W"))
     _check_range("image", image)
     _check_range("alpha", alpha)
     pictures = image.detach().cpu().float()
     foregrounds = torch.empty_like(pictures)
-    for foreground, picture, opacity in zip(
-        foregrounds, pictures, alpha.detach().cpu(), strict=True
-    ):
-        colour = pymatting.estimate_foreground_ml(
-            np.ascontiguousarray(picture.permute(1, 2, 0).numpy()), opacity[0].float().numpy()
-        )
-        foreground.copy_(torch.from_numpy(colour).permute(2, 0, 1))
+    opacities = alpha.detach().cpu().float()
+    with _one_thread() as pymatting:
+        for foreground, picture, opacity in zip(foregrounds, pictures, opacities, strict=True):
+            colour = pymatting.estimate_foreground_ml(
+                np.ascontiguousarray(picture.permute(1, 2, 0).numpy()), opacity[0].numpy()
+            )
+            foreground.copy_(torch.from_numpy(colour).permute(2, 0, 1))
     return torch.where(alpha == 1, image.detach().float(), foregrounds.to(image.device))

@@ -202,6 +202,16 @@ def test_solvers_are_silent(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_threads_come_back():
+    import numba
+
+    image, alpha, trimap = blob()
+    before = torch.get_num_threads(), numba.get_num_threads()
+    estimate_alpha(image, trimap)
+    estimate_foreground(image, alpha)
+    assert (torch.get_num_threads(), numba.get_num_threads()) == before
+
+
 def test_half_precision_and_gradients_are_taken():
     image, alpha, trimap = blob()
     found = estimate_alpha(image.half().requires_grad_(), trimap)

@@ -52,10 +52,11 @@ def step(
     batch: Batch,  # image (B, 3, H, W) in [0, 1]; mask (B, 1, H, W) bool; trimap (B, 1, H, W)
     focal: float = 1.0,  # weight of the focal loss
     distance: float = 0.1,  # weight of the distance loss, per pixel of depth
+    gamma: float = 2.0,  # of the focal loss; 0 makes it plain cross-entropy
 ) -> dict[str, Tensor]:  # named scalar losses; the loop minimises their sum
     "Focal and distance loss of a batch of rough masks."
     logits = model(batch["image"], batch["mask"])
-    return trimap_loss(logits, batch["trimap"], focal=focal, distance=distance)
+    return trimap_loss(logits, batch["trimap"], focal=focal, distance=distance, gamma=gamma)
 
 # %% ../../nbs/22_trimap.task.ipynb #dda6d5f8
 THRESHOLD = 0.5  # doubt from which a pixel is called unknown

@@ -25,6 +25,9 @@ PARTS = {part: whole for whole, parts in SPLIT.items() for part in parts.split()
 PACKAGES = {"seglab", *(f"seglab.{system}" for system in SYSTEMS)}
 INSIDE = {
     "pretrained": {"model"},  # reads weights of other programs into the model
+    "scores": {"data"},  # what a trimap is worth
+    "benchmarks": {"data"},  # the sets of the field, as their authors ship them
+    "comparison": {"data", "scores"},  # scores on them beside the published ones
     "task": {"data", "model", "robot"},
     "session": {"task"},
     "widget": {"session"},

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -136,15 +135,6 @@ def test_measure_is_perfect_for_the_truth():
         and scores["certain_error"] == 0
         and scores["unknown_recall"] == 1
     )
-
-
-def test_scores_count_a_picture_once(network):
-    table = task.score_pictures(network, data.DrawnMattes(3, 48), longest=48)
-    means = task.mean_scores(table)
-    assert np.isclose(
-        means.loc["network", "mad"], table.xs("network", level="trimap")["mad"].mean()
-    )
-    assert list(means.index) == ["mask itself", "band of 4", "band of 8", "band of 16", "network"]
 
 
 def test_folder_lists_what_is_missing(network, tmp_path):

@@ -27,7 +27,6 @@ from typing import Any
 
 import pandas as pd
 import psutil
-import yaml
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
@@ -35,7 +34,7 @@ from nbclient.exceptions import DeadKernelError
 from pandas import DataFrame
 
 from .core import ConfigError, atomic_path, check_names, outputs_dir, pick_device
-from .parameters import fit_parameters
+from .parameters import fit_parameters, read_values
 
 # %% ../nbs/18_runs.ipynb #08341b74
 def _read_json(file: Path) -> dict[str, Any]:
@@ -293,7 +292,7 @@ def main(
     asked = parser.parse_args(arguments)
     try:
         return _run(asked) if asked.command == "run" else _show(table(asked.system))
-    except (ConfigError, OSError, yaml.YAMLError) as error:
+    except (ConfigError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
 
@@ -301,10 +300,7 @@ def main(
 def _run(asked: argparse.Namespace) -> int:
     parameters = {}
     for file in asked.f:
-        found = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
-        if not isinstance(found, dict):
-            raise ConfigError(f"{file}: expected lines such as `epochs: 20`, got {found!r}")
-        parameters |= found
+        parameters |= read_values(file)
     try:
         folder = run_experiment(
             asked.experiment, parameters | dict(asked.p), asked.label, asked.resume

@@ -8,7 +8,7 @@ import pytest
 SYSTEMS = ("trimap", "fusion", "walls", "hybrid", "interact")
 FLOORS = {
     0: "core",
-    1: "io synthetic boundary layers encoders checkpoints losses metrics matting show",
+    1: "io synthetic boundary layers encoders checkpoints losses metrics matting show parameters",
     2: "train evaluate launch runs",
     3: " ".join(SYSTEMS),
 }
@@ -18,8 +18,7 @@ SIDEWAYS = {("synthetic", "boundary"), ("metrics", "boundary")}
 SPLIT = {
     "synthetic": "painting creatures things backdrops",
     "layers": "pyramid",
-    "train": "rates history guards",
-    "runs": "parameters",
+    "train": "rates history guards shares",
 }
 PARTS = {part: whole for whole, parts in SPLIT.items() for part in parts.split()}
 PACKAGES = {"seglab", *(f"seglab.{system}" for system in SYSTEMS)}

@@ -17,7 +17,9 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.data_loader import prepare_data_loader
 from accelerate.state import AcceleratorState
+from accelerate.utils import DataLoaderConfiguration
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -29,6 +31,7 @@ from .core import ConfigError, atomic_path, check_names, seed_everything
 from .guards import checked_sum, demand_finite, demand_gradients, mix_seeds, seed_epoch
 from .history import History
 from .rates import SCHEDULES, parameter_groups, rate_factor
+from .shares import check_shares, share
 
 # %% ../nbs/14_train.ipynb #6f9a3deb
 Batch = dict[str, Tensor]  # what a loader gives; lists of names may travel in it as well
@@ -106,6 +109,24 @@ def _schedule(cfg: TrainConfig, batches: int) -> Callable[[int], float]:
     return rate_factor(cfg.schedule, cfg.epochs * steps, cfg.warmup_steps, milestones, cfg.gamma)
 
 # %% ../nbs/14_train.ipynb #a704c817
+def _feed(
+    accelerator: Accelerator,
+    loader: DataLoader,
+    val_loader: DataLoader | None,
+) -> tuple[DataLoader, DataLoader | None]:  # what this process trains on and scores
+    "This process's share of every batch, on its device."
+    process, processes = accelerator.process_index, accelerator.num_processes
+    if not len(loader):
+        raise ConfigError("loader: gives no batch; is the data set smaller than one batch?")
+    mine = share(loader, process, processes)
+    batches = prepare_data_loader(mine, accelerator.device, num_processes=1, put_on_device=True)
+    if val_loader is None:
+        return batches, None
+    if processes > 1:
+        check_shares(val_loader, processes, "val_loader", whole=True)
+    return batches, accelerator.prepare(val_loader)
+
+
 def assemble(
     net: nn.Module,
     cfg: TrainConfig,
@@ -118,17 +139,16 @@ def assemble(
         cpu=not torch.cuda.is_available(),
         mixed_precision=cfg.precision,
         gradient_accumulation_steps=cfg.accumulate,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
     )
     seed_epoch(loader, cfg.seed, 0, accelerator.process_index)
     net.to(accelerator.device)
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema)) if cfg.ema else None
     if average is not None:
         average.module = accelerator.prepare_model(average.module, evaluation_mode=True)
-    model, optimizer, batches = accelerator.prepare(net, _optimizer(net, cfg), loader)
-    if not len(batches):
-        raise ConfigError("loader: gives no batch; is the data set smaller than one batch?")
-    schedule = LambdaLR(optimizer.optimizer, _schedule(cfg, len(batches)))
-    val_batches = accelerator.prepare(val_loader) if val_loader is not None else None
+    model, optimizer = accelerator.prepare(net, _optimizer(net, cfg))
+    schedule = LambdaLR(optimizer.optimizer, _schedule(cfg, len(loader)))
+    batches, val_batches = _feed(accelerator, loader, val_loader)
     return Run(
         cfg, accelerator, net, model, optimizer, schedule, average, loader, batches, val_batches
     )

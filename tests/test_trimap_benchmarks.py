@@ -120,11 +120,25 @@ def test_sizes_that_disagree_are_refused(tmp_path):
         benchmarks.benchmark("AM-200", tmp_path).draw(0)
 
 
-def test_a_training_set_makes_lessons(tmp_path):
-    fill(tmp_path, benchmarks.LAYOUTS["P3M-10k"])
-    source = benchmarks.benchmark("P3M-10k", tmp_path)
+@pytest.mark.parametrize("name, measured", [("P3M-10k", "P3M-500-P"), ("AM-2k", "AM-200")])
+def test_a_training_set_makes_lessons_and_is_measured_on_its_own_part(name, measured, tmp_path):
+    fill(tmp_path, benchmarks.LAYOUTS[name])
+    fill(tmp_path, benchmarks.LAYOUTS[measured])
+    source = benchmarks.find_pictures("train", name, folder=tmp_path)
+    assert source.layout == benchmarks.LAYOUTS[name]
     lesson = TrimapSamples(source, side=32, count=3, augment=True, widen=1)[2]
     assert lesson["image"].shape == (3, 32, 32) and lesson["alpha"].isfinite().all()
+    exams = benchmarks.find_pictures("val", name, folder=tmp_path)
+    assert exams.layout == benchmarks.LAYOUTS[measured]
+
+
+def test_no_test_set_is_trained_on(tmp_path):
+    for name in benchmarks.BENCHMARKS:
+        with pytest.raises(ConfigError, match="test set"):
+            benchmarks.find_pictures("train", name, folder=tmp_path)
+    with pytest.raises(ConfigError, match="split"):
+        benchmarks.find_pictures("test", "P3M-10k", folder=tmp_path)
+    assert len(benchmarks.find_pictures("val", "drawn", 32)) == 12
 
 
 def test_background_i_of_foreground_k_is_number_share_k_plus_i(tmp_path):

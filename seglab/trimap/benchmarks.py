@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LAYOUTS', 'BENCHMARKS', 'TRAINING', 'RELEASED', 'Layout', 'tree', 'FolderBenchmark', 'cover_from_corner',
-           'compose_8bit', 'Composition1k', 'benchmark', 'find_benchmarks']
+           'compose_8bit', 'Composition1k', 'benchmark', 'find_benchmarks', 'find_pictures']
 
 # %% ../../nbs/25_trimap.benchmarks.ipynb #a0cd97f0
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..core import DatasetError, check_names, data_dir
+from ..core import ConfigError, DatasetError, check_names, data_dir
 from ..io import check_same_size, pair_by_stem, read_alpha, read_image, read_trimap
-from .data import Matte, Source, compose
+from .data import SPLITS, Matte, Source, compose, pictures
 
 # %% ../../nbs/25_trimap.benchmarks.ipynb #67a63623
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ LAYOUTS = {
     "AM-2k": Layout("AM-2k", "train/original", "train/mask", "", 1800),
 }
 BENCHMARKS = ("Composition-1k", "P3M-500-P", "P3M-500-NP", "AIM-500", "AM-200")  # to score on
-TRAINING = ("P3M-10k", "AM-2k")  # to train on
+TRAINING = {"P3M-10k": "P3M-500-P", "AM-2k": "AM-200"}  # to train on, with what to measure on
 RELEASED = {"Composition-1k": 1000} | {name: layout.count for name, layout in LAYOUTS.items()}
 
 # %% ../../nbs/25_trimap.benchmarks.ipynb #5a962f7a
@@ -224,3 +224,18 @@ def find_benchmarks(
     if not found:
         raise DatasetError("\n\n".join(absent.values()))
     return found, absent
+
+# %% ../../nbs/25_trimap.benchmarks.ipynb #ebe5553e
+def find_pictures(
+    split: str,  # "train" or "val"
+    source: str = "auto",  # one of `TRAINING` or `BENCHMARKS`, or as `data.pictures` takes it
+    side: int = 256,  # of drawn pictures, in pixels
+    folder: str | Path | None = None,  # that holds the sets' own folders; None: `data_dir()`
+) -> Source:
+    "Pictures with alpha, of a benchmark or any other source. Raises `ConfigError` for lessons from a test set."
+    check_names([split], SPLITS, "split")
+    if source not in (*TRAINING, *BENCHMARKS):
+        return pictures(split, source, side)
+    if source in BENCHMARKS and split == "train":
+        raise ConfigError(f"{source} is a test set; train on {' or '.join(TRAINING)}")
+    return benchmark(TRAINING.get(source, source) if split == "val" else source, folder)

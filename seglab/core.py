@@ -77,6 +77,10 @@ def seed_everything(
     torch.manual_seed(seed)
 
 
+# asking whether there is a GPU must not touch it: processes that are forked later could not use it
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+
+
 def pick_device() -> torch.device:  # "cuda" where there is one, else "mps", else "cpu"
     "The fastest device of this machine."
     if torch.cuda.is_available():

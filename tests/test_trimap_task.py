@@ -38,10 +38,23 @@ def test_any_size(network, size):
     assert torch.allclose(answer["probs"].sum(0), torch.ones(size), atol=1e-4)
 
 
-def test_twenty_four_megapixels(network):
-    image, mask = torch.zeros(3, 4000, 6000), torch.zeros(1, 4000, 6000, dtype=torch.bool)
-    mask[:, 1000:3000, 2000:4000] = True
-    assert task.predict(network, image, mask)["trimap"].shape == (1, 4000, 6000)
+def test_a_large_picture_is_looked_at_again(network):
+    image, mask = picture(300, 200)
+    first = task.predict(network, image, mask, closer=False)["probs"]
+    assert not torch.equal(first, task.predict(network, image, mask)["probs"])
+    small = picture(96, 60)
+    first, closer = (task.predict(network, *small, closer=each)["probs"] for each in (False, True))
+    assert torch.equal(first, closer), "nothing is looked at twice that was seen at full size"
+
+
+@pytest.mark.parametrize("size", [(96, 96), (70, 90), (150, 130)])
+def test_flip_makes_the_answer_symmetric(network, size):
+    image, mask = picture(*size)
+    answer = task.predict(network, image, mask, flip=True, closer=False)["probs"]
+    mirrored = task.predict(network, image.flip(-1), mask.flip(-1), flip=True, closer=False)
+    assert torch.allclose(answer, mirrored["probs"].flip(-1), atol=1e-5)
+    once = task.predict(network, image, mask, closer=False)["probs"]
+    assert not torch.allclose(answer, once, atol=1e-4)
 
 
 def test_batch_equals_one_by_one(network):

@@ -34,6 +34,7 @@ class TrimapConfig:
     mask_scale: float = 1.0  # what True in a mask becomes; the original's weights expect 1 / 255
     dropout: float = 0.1  # share of the head's feature maps dropped while training
     detail: int = 0  # channels of the detail branch at half resolution; 0: there is none
+    temperature: float = 1.0  # what logits are divided by before they become probabilities
 
     def __post_init__(self):
         object.__setattr__(self, "pyramid", tuple(self.pyramid))  # JSON knows lists only
@@ -41,6 +42,8 @@ class TrimapConfig:
             raise ConfigError(f"upsample: must be 1, 2 or 4, got {self.upsample}")
         if self.detail % 4:
             raise ConfigError(f"detail: must be a multiple of 4, got {self.detail}")
+        if self.temperature <= 0:
+            raise ConfigError(f"temperature: must be above 0, got {self.temperature}")
         if self.width % self.heads:
             raise ConfigError(f"heads: {self.heads} cannot share {self.width} features evenly")
         if self.side != (legal := round_up_side(self.side, self.patch, self.window)):
@@ -201,10 +204,10 @@ class TrimapModel(nn.Module):
         tokens = self.backbone(colours, mask * self.config.mask_scale)
         features = self.head.features(self.neck(tokens))
         logits = self.head.classify(features)
-        if self.detail is None:
-            return logits
-        pixels = torch.cat([colours, mask, colour_contrast(colours, mask)], dim=1)
-        return _resize(logits, image) + self.detail(pixels, features)
+        if self.detail is not None:
+            pixels = torch.cat([colours, mask, colour_contrast(colours, mask)], dim=1)
+            logits = _resize(logits, image) + self.detail(pixels, features)
+        return logits if self.config.temperature == 1 else logits / self.config.temperature
 
     def round_up_side(self, side: int) -> int:
         "The next legal height or width of a picture, in pixels: how far it must be padded."

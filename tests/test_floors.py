@@ -24,6 +24,7 @@ PARTS = {part: whole for whole, parts in SPLIT.items() for part in parts.split()
 PACKAGES = {"seglab", *(f"seglab.{system}" for system in SYSTEMS)}
 INSIDE = {
     "pretrained": {"model"},  # reads weights of other programs into the model
+    "threshold": {"task"},  # the width of the band, chosen after training
     "scores": {"data"},  # what a trimap is worth
     "benchmarks": {"data"},  # the sets of the field, as their authors ship them
     "comparison": {"data", "scores"},  # scores on them beside the published ones

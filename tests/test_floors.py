@@ -18,7 +18,8 @@ SIDEWAYS = {("synthetic", "boundary"), ("metrics", "boundary")}
 SPLIT = {
     "synthetic": "painting creatures things backdrops",
     "layers": "pyramid",
-    "train": "rates history guards shares",
+    "checkpoints": "weights",
+    "train": "rates history guards shares sharding state memory",
 }
 PARTS = {part: whole for whole, parts in SPLIT.items() for part in parts.split()}
 PACKAGES = {"seglab", *(f"seglab.{system}" for system in SYSTEMS)}

@@ -24,7 +24,7 @@ from ..metrics import certain_error, unknown_area, unknown_recall
 from .task import decide
 
 # %% ../../nbs/27_trimap.threshold.ipynb #a012d8c8
-THRESHOLDS = tuple(np.linspace(0.05, 0.95, 19).round(2).tolist())
+THRESHOLDS = (0.01, 0.02, *np.linspace(0.05, 0.95, 19).round(2).tolist())
 
 
 def _resized_logits(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
@@ -76,7 +76,7 @@ def show_curve(
     figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
     for name, curve in curves.items():
         axis.plot(curve["unknown_area"], curve["unknown_recall"], ".-", label=name)
-        for threshold in curve.index[::3]:
+        for threshold in curve.index[2::3]:
             place = tuple(curve.loc[threshold, ["unknown_area", "unknown_recall"]])
             axis.annotate(f"{threshold:g}", place, (4, -9), textcoords="offset points", fontsize=7)
     axis.set(xlabel="share of the picture that is unknown", ylabel="recall of undecided pixels")

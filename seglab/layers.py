@@ -98,7 +98,13 @@ class Perceptron(nn.Module):
         self,
         tokens: Tensor,  # (B, N, D)
     ) -> Tensor:  # (B, N, D)
-        return self.fc2(F.gelu(self.fc1(tokens)))
+        hidden = self.fc1(tokens)
+        if not torch.is_grad_enabled():
+            return self._finish(hidden)
+        return checkpoint(self._finish, hidden, use_reentrant=False, preserve_rng_state=False)
+
+    def _finish(self, hidden: Tensor) -> Tensor:
+        return self.fc2(F.gelu(hidden))
 
 # %% ../nbs/10_layers.ipynb #8f167a1e
 class Block(nn.Module):

@@ -8,6 +8,7 @@ from torch import nn
 from seglab.layers import (
     Attention,
     Block,
+    Perceptron,
     PlainViT,
     from_windows,
     resize_codes,
@@ -17,7 +18,14 @@ from seglab.layers import (
     token_grid,
     window_grid,
 )
-from seglab.pyramid import FuseLevels, PyramidHead, SimpleFPN, layer_number, rename_original
+from seglab.pyramid import (
+    Doubling,
+    FuseLevels,
+    PyramidHead,
+    SimpleFPN,
+    layer_number,
+    rename_original,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -179,6 +187,58 @@ def test_fusing_before_enlarging_equals_the_literal_order():
     levels = [torch.randn(2, 5, *s).double() for s in [(28, 20), (14, 10), (7, 5), (3, 2)]]
     large = [F.interpolate(x, (28, 20), mode="bilinear", align_corners=False) for x in levels]
     torch.testing.assert_close(fuse(levels), F.relu(fuse.conv(torch.cat(large, dim=1))))
+
+
+@pytest.mark.parametrize("offset", [0, 10, 100])
+def test_a_merged_doubling_equals_its_layers_and_so_do_its_gradients(offset):
+    doubling = Doubling(12)
+    for part in doubling.parameters():  # the norms' own weights too
+        torch.nn.init.normal_(part, std=0.5)
+    literal = lambda x: nn.Sequential.forward(doubling, x)  # noqa: E731
+    results = []
+    for run, dtype in ((literal, torch.float64), (doubling, torch.float32)):
+        doubling.to(dtype)
+        torch.manual_seed(1)
+        x = (offset + torch.randn(2, 12, 9, 7)).to(dtype).requires_grad_()
+        y = run(x)
+        push = torch.randn(y.shape).to(dtype)
+        gradients = torch.autograd.grad(y, [x, *doubling.parameters()], push)
+        results.append([y, *gradients])
+    for wanted, found in zip(*results, strict=True):
+        scale = wanted.abs().max().item() * (1 + offset)  # what cancels is that much larger
+        torch.testing.assert_close(found.double(), wanted, rtol=0, atol=2e-5 * scale)
+
+
+def test_a_merged_doubling_is_as_exact_in_bfloat16_as_its_layers():
+    doubling, x = Doubling(32), 20 + torch.randn(2, 32, 28, 28)
+    with torch.no_grad():
+        exact = nn.Sequential.forward(doubling, x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            literal, merged = nn.Sequential.forward(doubling, x), doubling(x.bfloat16())
+        assert doubling.bfloat16()(x.bfloat16()).dtype == torch.bfloat16
+    assert (merged - exact).abs().max() < 2 * (literal - exact).abs().max() < 0.2
+
+
+def test_dropping_features_is_dropping_weights():
+    head = PyramidHead((4, 4), channels=64, classes=3, dropout=0.5)
+    features = torch.randn(2, 64, 6, 5)
+    torch.manual_seed(3)
+    found = head.classify(features)
+    torch.manual_seed(3)
+    torch.testing.assert_close(found, head.conv_seg(head.dropout(features)))
+    assert not torch.allclose(found, head.eval().classify(features), atol=0.1)
+
+
+def test_a_perceptron_keeps_its_hidden_features_once():
+    mlp, tokens = Perceptron(8, 64), torch.randn(5, 8)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t):
+        result = mlp(tokens)
+    assert kept.count((5, 64)) == 1
+    literal = mlp.fc2(F.gelu(mlp.fc1(tokens)))
+    wanted = torch.autograd.grad(literal.square().sum(), list(mlp.parameters()))
+    found = torch.autograd.grad(result.square().sum(), list(mlp.parameters()))
+    torch.testing.assert_close(found, wanted)
 
 
 @pytest.mark.parametrize("upsample", [1, 2, 4])

@@ -29,7 +29,7 @@ INSIDE = {
     "scores": {"data"},  # what a trimap is worth
     "benchmarks": {"data"},  # the sets of the field, as their authors ship them
     "comparison": {"data", "scores"},  # scores on them beside the published ones
-    "plan": {"data", "model", "pretrained"},  # a run from flat parameters
+    "plan": {"benchmarks", "data", "model", "pretrained"},  # a run from flat parameters
     "task": {"data", "model", "plan", "refine", "robot"},
     "session": {"task"},
     "widget": {"session"},

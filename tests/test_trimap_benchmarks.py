@@ -11,6 +11,7 @@ from seglab.core import FOREGROUND, UNKNOWN, ConfigError, DatasetError
 from seglab.io import write_alpha, write_image, write_trimap
 from seglab.trimap import benchmarks, comparison
 from seglab.trimap.data import TrimapSamples, trimap_from_alpha
+from seglab.trimap.plan import FitConfig, build_loaders
 
 SIZES = [(40, 30), (24, 48)]
 
@@ -130,6 +131,17 @@ def test_a_training_set_makes_lessons_and_is_measured_on_its_own_part(name, meas
     assert lesson["image"].shape == (3, 32, 32) and lesson["alpha"].isfinite().all()
     exams = benchmarks.find_pictures("val", name, folder=tmp_path)
     assert exams.layout == benchmarks.LAYOUTS[measured]
+
+
+@pytest.mark.parametrize("name, measured", [("P3M-10k", "P3M-500-P"), ("AM-2k", "AM-200")])
+def test_a_plan_of_training_knows_the_set_by_name(name, measured, tmp_path, monkeypatch):
+    fill(tmp_path, benchmarks.LAYOUTS[name])
+    fill(tmp_path, benchmarks.LAYOUTS[measured])
+    monkeypatch.setenv("SEGLAB_DATA", str(tmp_path))
+    config = FitConfig(source=name, side=32, samples=5, batch_size=2)
+    lessons, exams = build_loaders(config)
+    assert len(lessons.dataset) == 5 and next(iter(lessons))["image"].shape == (2, 3, 32, 32)
+    assert len(exams.dataset) == 2
 
 
 def test_no_test_set_is_trained_on(tmp_path):

@@ -9,7 +9,7 @@ __all__ = ['HIGHEST_BACKGROUND', 'LOWEST_FOREGROUND', 'ROUGH_MASKS', 'Matte', 'S
            'TrimapSamples', 'pictures', 'dataset']
 
 # %% ../../nbs/20_trimap.data.ipynb #4448bc92
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -516,10 +516,11 @@ def dataset(
     widen: int = 1,  # how far the truth's unknown band is widened, in pixels
     seed: int = 0,
     rough: str = "segmenter",  # one of `ROUGH_MASKS`: how training masks are spoilt
+    find: Callable[[str, str, int], Source] = pictures,  # who knows more sources passes its own
 ) -> TrimapSamples:
     "Samples of one split, ready for a loader."
     training = split == "train"
-    found = pictures(split, source, round(1.25 * side))
+    found = find(split, source, round(1.25 * side))
     return TrimapSamples(
         found, side, count, training, widen, seed=2 * seed + (not training), rough=rough
     )

@@ -38,6 +38,8 @@ class FitConfig:
     widen: int = 1  # how far the true unknown band is widened, in pixels
     ema: float = 0.99  # share of the averaged weights that stays at an update; 0: no average
     precision: str = "no"  # "no" (float32), "bf16", "fp16", or "auto": what is faster here
+    checkpointing: bool = False  # compute blocks anew in the backward pass, to save memory
+    shard: bool = False  # every process holds a slice of the network instead of all of it
     workers: int = 0  # processes that prepare samples, for each that trains
     seed: int = 0
 
@@ -59,6 +61,8 @@ def plan_training(
         warmup_steps=min(100, config.samples // config.batch_size),
         ema=config.ema,
         precision=agree(pick_precision()) if config.precision == "auto" else config.precision,
+        checkpointing=config.checkpointing,
+        shard=config.shard,
         seed=config.seed,
     )
 

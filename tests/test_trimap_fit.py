@@ -104,3 +104,29 @@ def test_what_cannot_be_shared(tmp_path):
     for bad in (dict(preset_name="tny"), dict(rough="dsc"), dict(samples=0), dict(batch_size=0)):
         with pytest.raises(ConfigError):
             replace(asked, **bad)
+
+
+@pytest.mark.parametrize("shard, checkpointing", [(True, False), (True, True), (False, True)])
+def test_memory_is_no_matter_of_what_is_learnt(tmp_path, shard, checkpointing):
+    asked = replace(ASKED, layer_decay=0.7, samples=8, epochs=1)
+    one, two = tmp_path / "one", tmp_path / "two"
+    launch(fit, [replace(asked, run_folder=str(one))])
+    wishes = dict(run_folder=str(two), shard=shard, checkpointing=checkpointing)
+    launch(fit, [replace(asked, **wishes)], processes=2)
+    assert_same(one, two)
+    states = [torch.load(folder / "state.pt", weights_only=True) for folder in (one, two)]
+    rates = [[group["lr"] for group in state["optimizer"]["param_groups"]] for state in states]
+    assert rates[0] == rates[1] and len(set(rates[0])) > 4, "a rate for every layer"
+    moments = [state["optimizer"]["state"] for state in states]
+    assert moments[0].keys() == moments[1].keys()
+    for number, moment in moments[0].items():
+        for name, tensor in moment.items():
+            assert torch.allclose(tensor, moments[1][number][name], atol=1e-5), name
+
+
+def test_slices_go_on_as_a_whole(tmp_path):
+    asked = replace(ASKED, samples=8, epochs=1)
+    for epochs, shard, processes in ((1, True, 2), (2, False, 1), (3, True, 2)):
+        plan = replace(asked, run_folder=str(tmp_path), epochs=epochs, shard=shard)
+        rows = launch(fit, [plan], processes)
+    assert [row["step"] for row in rows] == [2, 4, 6]

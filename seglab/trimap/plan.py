@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from ..core import ConfigError, check_names, pick_precision, seed_everything
 from ..launch import agree
 from ..train import TrainConfig
+from .benchmarks import find_pictures
 from .data import ROUGH_MASKS, dataset
 from .model import PRESETS, TrimapModel, preset
 from .pretrained import from_mae
@@ -23,7 +24,7 @@ class FitConfig:
     "What a training run of the trimap network is told."
 
     run_folder: str = ""  # where to write, the same for all processes; needed
-    source: str = "drawn"  # as `data.pictures` takes it
+    source: str = "drawn"  # as `benchmarks.find_pictures` takes it
     preset_name: str = "tiny"  # size of the network, one of `model.PRESETS`
     pretrained: str = ""  # weights of MAE to start from, as `from_mae` takes them; "": none
     side: int = 224  # of a training picture, in pixels
@@ -81,8 +82,10 @@ def build_loaders(
 ) -> tuple[DataLoader, DataLoader]:  # lessons and exams, in batches of all processes together
     "Pictures to learn from, always new, and pictures to be measured on, always the same."
     source, side, widen, seed = config.source, config.side, config.widen, config.seed
-    lessons = dataset("train", source, side, config.samples, widen, seed, config.rough)
-    exams = dataset("val", source, side, widen=widen, seed=seed)
+    lessons = dataset(
+        "train", source, side, config.samples, widen, seed, config.rough, find_pictures
+    )
+    exams = dataset("val", source, side, widen=widen, seed=seed, find=find_pictures)
     return (
         DataLoader(lessons, config.batch_size, num_workers=config.workers),
         DataLoader(exams, config.batch_size),

@@ -6,6 +6,7 @@
 __all__ = ['THRESHOLD', 'step', 'decide', 'measure', 'fit', 'predict', 'show', 'cut_out', 'predict_files']
 
 # %% ../../nbs/22_trimap.task.ipynb #4e44a23a
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -218,10 +219,12 @@ def predict_files(
     side: int,  # longest side the network sees, in pixels
     batch_size: int = 4,  # neighbouring pictures of equal size that are asked at once
     threshold: float = THRESHOLD,  # doubt from which a pixel is unknown
+    flip: bool = False,  # ask about the mirrored pictures as well, and average
 ) -> (
     pd.DataFrame
 ):  # a row for each picture: unknown_area in [0, 1], and error, empty if all went well
     "Write a trimap and an overlay for every photograph; skip those that have both. Raises `DatasetError` for missing masks."
+    ask = partial(predict, model, threshold=threshold, longest=side, flip=flip)
     rows, waiting = {}, []
     for name, image_path, mask_path in pair_by_stem(Path(images), Path(masks)):
         rows[name] = dict(unknown_area=torch.nan, error="")
@@ -235,9 +238,9 @@ def predict_files(
             rows[name]["error"] = str(error)
             continue
         if waiting and (len(waiting) == batch_size or waiting[0][1].shape != item[1].shape):
-            _answer(model, waiting, folder, side, threshold, rows)
+            _answer(ask, waiting, folder, rows)
         waiting.append(item)
-    _answer(model, waiting, folder, side, threshold, rows)
+    _answer(ask, waiting, folder, rows)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")
 
 # %% ../../nbs/22_trimap.task.ipynb #8923511a
@@ -248,18 +251,16 @@ def _read_written(folder: str | Path, name: str) -> Tensor | None:
 
 
 def _answer(
-    model: nn.Module,
+    ask: Callable[[Tensor, Tensor], dict[str, Tensor]],  # image, mask -> trimap
     waiting: list[tuple[str, Tensor, Tensor]],  # name, image, mask; all of one size; is emptied
     folder: str | Path,
-    side: int,
-    threshold: float,
     rows: dict[str, dict],  # gets the unknown area
 ) -> None:
     "Ask for the waiting pictures at once, and write what comes back."
     if not waiting:
         return
     image, mask = (torch.stack([item[part] for item in waiting]) for part in (1, 2))
-    trimaps = predict(model, image, mask, threshold, side)["trimap"]
+    trimaps = ask(image, mask)["trimap"]
     for (name, picture, _), trimap in zip(waiting, trimaps, strict=True):
         write_trimap(Path(folder) / "trimaps" / f"{name}.png", trimap)
         tinted = overlay(picture, trimap == UNKNOWN, "error")

@@ -8,6 +8,7 @@ __all__ = ['SimpleFPN', 'FuseLevels', 'Doubling', 'PyramidHead', 'layer_number',
 # %% ../nbs/10b_pyramid.ipynb #28964e5a
 import re
 from collections import OrderedDict
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -123,7 +124,9 @@ class Doubling(nn.Sequential):
         features: Tensor,  # (B, C, h, w)
     ) -> Tensor:  # (B, C / 2, 2h, 2w)
         rows = rearrange(features, "b c h w -> b (h w) c")
-        with torch.autocast(rows.device.type, enabled=False):
+        kind = rows.device.type  # "meta", which only counts, knows no autocast
+        known = torch.amp.is_autocast_available(kind)
+        with torch.autocast(kind, enabled=False) if known else nullcontext():
             weight, bias = (part.to(rows.dtype) for part in self._merge(rows))
         wide = torch.baddbmm(bias, rows, weight)  # (B, h w, 4 C / 2)
         sizes = dict(h=features.shape[-2], y=2, x=2)

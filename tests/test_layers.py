@@ -219,6 +219,11 @@ def test_a_merged_doubling_is_as_exact_in_bfloat16_as_its_layers():
     assert (merged - exact).abs().max() < 2 * (literal - exact).abs().max() < 0.2
 
 
+def test_a_doubling_can_be_counted_without_being_computed():
+    with torch.device("meta"):
+        assert Doubling(8)(torch.empty(2, 8, 5, 7)).shape == (2, 4, 10, 14)
+
+
 def test_dropping_features_is_dropping_weights():
     head = PyramidHead((4, 4), channels=64, classes=3, dropout=0.5)
     features = torch.randn(2, 64, 6, 5)

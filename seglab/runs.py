@@ -173,14 +173,15 @@ class ThisPython(AsyncKernelManager):
 def find_experiment(
     experiment: str | Path,  # a name such as "trimap_train", or the path of a notebook
 ) -> Path:
-    "The notebook of an experiment. Raises `ConfigError` with a suggestion if there is none."
+    "The notebook of an experiment or benchmark. Raises `ConfigError` with a suggestion if there is none."
     if str(experiment).endswith(".ipynb"):
         if not Path(experiment).is_file():
             raise ConfigError(f"no notebook at {experiment}")
         return Path(experiment).resolve()
-    folder = _checkout() / "nbs" / "experiments"
-    check_names([str(experiment)], (file.stem for file in folder.glob("*.ipynb")), "experiment")
-    return folder / f"{experiment}.ipynb"
+    folders = [_checkout() / "nbs" / kind for kind in ("experiments", "benchmarks")]
+    found = {file.stem: file for folder in folders for file in folder.glob("*.ipynb")}
+    check_names([str(experiment)], found, "experiment")
+    return found[str(experiment)]
 
 # %% ../nbs/18_runs.ipynb #8a895a57
 def run_experiment(

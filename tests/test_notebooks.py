@@ -15,6 +15,7 @@ PAGES = [
     if not any(part.startswith((".", "_")) for part in path.relative_to(NBS).parts)
 ]
 EXPERIMENTS = [path for path in PAGES if path.parent.name == "experiments"]
+BENCHMARKS = [path for path in PAGES if path.parent.name == "benchmarks"]
 NUMBERED = [path for path in PAGES if re.match(r"\d\d", path.name)]
 PICTURES, KILOBYTES = 10, 100  # most pictures a page, and most kB a picture
 
@@ -36,7 +37,7 @@ def directives(cell: NotebookNode) -> set[str]:
     return set(re.findall(r"^#\| *([\w-]+)", cell.source, re.M))
 
 
-@pytest.mark.parametrize(**names([*NUMBERED, *EXPERIMENTS]))
+@pytest.mark.parametrize(**names([*NUMBERED, *EXPERIMENTS, *BENCHMARKS]))
 def test_a_page_opens_with_title_and_promise(page: Path) -> None:
     title, promise, *rest = read(page).cells[0].source.splitlines()
     assert title.startswith("# ") and promise.startswith("> ") and len(rest) >= 2
@@ -93,14 +94,19 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize(**names(EXPERIMENTS))
+@pytest.mark.parametrize(**names([*EXPERIMENTS, *BENCHMARKS]))
 def test_an_experiment_can_be_run_with_parameters(page: Path) -> None:
     cells = code(page)
     tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     assert tagged == cells[:1], "the first code cell, and only that one, has the tag"
     assert 'run_folder = ""' in tagged[0].source
     assert not any(cell.outputs for cell in cells), "the executed copy is the record"
-    assert not any(re.search(r"^(def|class) ", cell.source, re.M) for cell in cells)
+
+
+@pytest.mark.parametrize(**names(EXPERIMENTS))
+def test_an_experiment_defines_nothing(page: Path) -> None:
+    # a benchmark may: what it compares with belongs nowhere else
+    assert not any(re.search(r"^(def|class) ", cell.source, re.M) for cell in code(page))
 
 
 def test_pages_were_found() -> None:

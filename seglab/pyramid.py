@@ -97,7 +97,7 @@ def _moments(
     blank = rows.new_empty(len(rows), rows.shape[-1], rows.shape[-1])
     # alpha is applied before the sum is rounded: half precision would overflow without it
     products = torch.baddbmm(blank, rows.mT, rows, beta=0, alpha=1 / rows.shape[1]).float()
-    linear = rows.mean(dim=1, dtype=torch.float32) @ weight  # (B, M) means without the bias
+    linear = rows.mean(dim=1).float() @ weight  # (B, M) means without the bias
     mean = (linear + bias).mean(dim=1, keepdim=True)
     # the sum of wᵀGw over all w is the sum of G ⊙ WWᵀ
     squares = (products * (weight @ weight.mT)).sum(dim=(1, 2))[:, None] / len(bias)
@@ -130,7 +130,9 @@ class Doubling(nn.Sequential):
             weight, bias = (part.to(rows.dtype) for part in self._merge(rows))
         wide = torch.baddbmm(bias, rows, weight)  # (B, h w, 4 C / 2)
         sizes = dict(h=features.shape[-2], y=2, x=2)
-        return self[4](self[3](rearrange(wide, "b (h w) (y x c) -> b c (h y) (w x)", **sizes)))
+        # features stay last in memory, as everywhere in this network: copies are long runs then
+        fine = rearrange(wide, "b (h w) (y x c) -> b (h y) (w x) c", **sizes)
+        return self[4](self[3](rearrange(fine, "b h w c -> b c h w")))
 
     def _merge(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         "Weight (B, C, 4 C / 2) and bias (B, 1, 4 C / 2) of the first three layers as one."
@@ -140,7 +142,7 @@ class Doubling(nn.Sequential):
         factor = (variance + norm.eps).rsqrt()  # (B, 1)
         mix_normed = norm.weight.float()[:, None] * mix
         shift = factor * (double.bias - mean) @ mix_normed + norm.bias.float() @ mix + self[2].bias
-        merged = (weight @ mix_normed).flatten(1)  # (C, 4 C / 2)
+        merged = (weight.flatten(0, 1) @ mix_normed).view(rows.shape[-1], -1)  # (C, 4 C / 2)
         return factor[:, :, None] * merged, shift.repeat(1, 4)[:, None]
 
 # %% ../nbs/10b_pyramid.ipynb #1f553ff2

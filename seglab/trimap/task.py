@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from ..core import BACKGROUND, FOREGROUND, IGNORE, UNKNOWN, ConfigError, check_shapes
 from seglab.io import (
@@ -26,13 +27,14 @@ from seglab.io import (
     write_image,
     write_trimap,
 )
-from ..launch import is_first
+from ..launch import count_processes, is_first
 from ..losses import trimap_loss
 from ..matting import estimate_alpha, estimate_foreground
+from ..memory import announce_memory, estimate_memory, example_batch
 from ..metrics import certain_error, trimap_iou, unknown_area, unknown_recall
 from ..runs import save_config
 from ..show import overlay, show_strip
-from ..train import Batch, train
+from ..train import Batch, TrainConfig, train
 from .plan import FitConfig, build_loaders, build_network, plan_training
 from .refine import Ask, refine
 
@@ -88,6 +90,13 @@ def _probs(model: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
     return logits.softmax(dim=1)
 
 # %% ../../nbs/22_trimap.task.ipynb #32821985
+def _memory(model: nn.Module, lessons: DataLoader, plan: TrainConfig) -> dict[str, int]:
+    "What one process will need, in bytes."
+    processes = count_processes()
+    focal = partial(step, distance=0.0)  # the distance loss asks for values, which nobody has yet
+    return estimate_memory(model, focal, example_batch(lessons, processes), plan, processes)
+
+
 def fit(
     config: FitConfig,
 ) -> list[dict[str, float]]:  # the history, a row an epoch
@@ -100,6 +109,7 @@ def fit(
     network, (lessons, exams) = build_network(config), build_loaders(config)
     plan, losses = plan_training(config), dict(distance=config.distance_weight, gamma=config.gamma)
     if is_first():
+        announce_memory(_memory(network, lessons, plan))
         save_config(config.run_folder, dict(model=network.config, train=plan, fit=config))
     history = train(
         network,

@@ -423,6 +423,37 @@ def test_bad_calls():
             TrainConfig(**bad)
 
 
+def test_wishes_about_memory():
+    with pytest.raises(ConfigError, match="shard: needs several processes"):
+        train(new(), step, loaders()[0], TrainConfig(epochs=1, shard=True))
+    with pytest.raises(ConfigError, match="no module of this network has a switch"):
+        train(new(), step, loaders()[0], TrainConfig(epochs=1, checkpointing=True))
+    with pytest.raises(ConfigError, match="shard: scales no gradients"):
+        TrainConfig(shard=True, precision="fp16")
+
+
+def test_a_switch_is_put_back():
+    net, seen = new(), []
+    net.stem.checkpointing = False
+
+    def watch(model, batch):
+        seen.append(net.stem.checkpointing)
+        return step(model, batch)
+
+    train(net, watch, loaders()[0], TrainConfig(epochs=1, checkpointing=True))
+    assert set(seen) == {True} and net.stem.checkpointing is False
+
+
+def test_a_state_of_an_older_version_is_read(tmp_path):
+    run(tmp_path, replace(CFG, epochs=1))
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    for name in ("shard", "checkpointing"):
+        del state["cfg"][name]
+    torch.save(state, tmp_path / "state.pt")
+    _, history = run(tmp_path, replace(CFG, epochs=2))
+    assert len(history.rows) == 2
+
+
 def two_processes(folder):
     "What one process does, or each of two."
     torch.set_num_threads(1)

@@ -105,7 +105,8 @@ def _optimizer(net: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
         net.named_parameters(), cfg.learning_rate, cfg.weight_decay, cfg.layer_decay,
         getattr(net, "layer_of", None),
     )  # fmt: skip
-    return dict(adamw=torch.optim.AdamW, adam=torch.optim.Adam)[cfg.optimizer](groups)
+    kind = dict(adamw=torch.optim.AdamW, adam=torch.optim.Adam)[cfg.optimizer]
+    return kind(groups, fused=True)  # one pass over the weights instead of a dozen
 
 
 def _schedule(cfg: TrainConfig, batches: int) -> Callable[[int], float]:

@@ -124,7 +124,7 @@ def _set_checkpointing(net: nn.Module, on: bool) -> None:
     for module in able:
         module.checkpointing = on
 
-
+# %% ../nbs/14_train.ipynb #41332284
 def _prepare(
     net: nn.Module,
     cfg: TrainConfig,
@@ -140,7 +140,7 @@ def _prepare(
             shard(whole)
     return model, average, accelerator.prepare(_optimizer(net, cfg))
 
-
+# %% ../nbs/14_train.ipynb #e9cd073c
 def _feed(
     accelerator: Accelerator,
     loader: DataLoader,
@@ -158,7 +158,7 @@ def _feed(
         check_shares(val_loader, processes, "val_loader", whole=True)
     return batches, accelerator.prepare(val_loader)
 
-
+# %% ../nbs/14_train.ipynb #b2880592
 def assemble(
     given: nn.Module,
     cfg: TrainConfig,

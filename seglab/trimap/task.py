@@ -162,7 +162,7 @@ def _check_picture(image: Tensor, mask: Tensor) -> None:
         found = f"{wrong} values are NaN or infinite" if wrong else f"got {low:.4g} to {high:.4g}"
         raise ValueError(f"image: must lie in [0, 1]: {found}")
 
-
+# %% ../../nbs/22_trimap.task.ipynb #96271b3e
 def _ask(model: nn.Module, image: Tensor, mask: Tensor, flip: bool) -> Tensor:
     "(B, 3, H, W) probabilities of pictures the network can see whole, padded to a legal size."
     if flip:  # before padding, which is always right and below

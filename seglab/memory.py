@@ -36,9 +36,9 @@ class Watch(TorchDispatchMode):
         super().__init__()
         self.now = self.peak = self.gradients = self.peak_besides = 0  # besides: all but gradients
         self.done: set[nn.Parameter] = set()
-        weights = list(net.parameters())
-        self.alive = {w.untyped_storage()._cdata: 0 for w in weights}  # these were there before
-        for weight in weights:
+        self.weights = list(net.parameters())  # kept, or their places would be given to others
+        self.alive = {w.untyped_storage()._cdata: 0 for w in self.weights}  # there before
+        for weight in self.weights:
             if weight.requires_grad:
                 weight.register_post_accumulate_grad_hook(self._count_gradient)
 

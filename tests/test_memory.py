@@ -9,11 +9,12 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.data import DataLoader
 
 from seglab.launch import fill_parameters, launch
-from seglab.memory import announce_memory, estimate_memory, example_batch
+from seglab.memory import Watch, announce_memory, estimate_memory, example_batch
 from seglab.parameters import fit_values, read_parameters, read_values
 from seglab.sharding import shard
 from seglab.train import TrainConfig
@@ -159,3 +160,11 @@ def test_the_config_of_the_largest_network(repository):
     asked = fill_parameters(FitConfig, [file])
     assert asked.preset_name == "huge_448" and asked.shard and asked.checkpointing
     assert fit_values(read_values(file), read_parameters(experiments / "trimap_train.ipynb"))
+
+
+def test_the_place_of_a_forgotten_network_is_counted_all_the_same():
+    for _ in range(20):
+        with Watch(nn.Linear(30, 30)) as watch:
+            held = [torch.zeros(900), torch.zeros(30)]
+        assert watch.now == watch.peak == 4 * 930
+        del held

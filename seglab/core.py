@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BACKGROUND', 'UNKNOWN', 'FOREGROUND', 'IGNORE', 'data_dir', 'outputs_dir', 'atomic_path', 'seed_everything',
-           'pick_device', 'pick_precision', 'check_shapes', 'DatasetError', 'ConfigError', 'check_names']
+           'pick_device', 'pick_precision', 'check_shapes', 'check_image', 'DatasetError', 'ConfigError', 'check_names']
 
 # %% ../nbs/00_core.ipynb #77455c05
 import difflib
@@ -122,6 +122,20 @@ def check_shapes(
             if size != wanted:
                 raise ValueError(f"{name}: axis {axis} must be {wanted}, got shape {shape}")
     return sizes
+
+# %% ../nbs/00_core.ipynb #38f3ac95
+def check_image(
+    image: Tensor,  # (B, 3, H, W)
+) -> None:
+    "Raise `ValueError` unless these are colour pictures: float, in [0, 1], and no NaN."
+    check_shapes(image=(image, "B 3 H W"))
+    if not image.is_floating_point():
+        raise ValueError(f"image: must be float in [0, 1], got {image.dtype}; divide by 255")
+    low, high = image.aminmax()
+    if not (low >= -1e-3 and high <= 1 + 1e-3):  # a NaN fails every comparison
+        wrong = int((~image.isfinite()).sum())
+        found = f"{wrong} values are NaN or infinite" if wrong else f"got {low:.4g} to {high:.4g}"
+        raise ValueError(f"image: must lie in [0, 1]: {found}")
 
 # %% ../nbs/00_core.ipynb #c0a1c510
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 1, 2  # codes of a trimap in memory; on disk 0, 128, 255

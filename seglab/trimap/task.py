@@ -17,7 +17,15 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ..core import BACKGROUND, FOREGROUND, IGNORE, UNKNOWN, ConfigError, check_shapes
+from seglab.core import (
+    BACKGROUND,
+    FOREGROUND,
+    IGNORE,
+    UNKNOWN,
+    ConfigError,
+    check_image,
+    check_shapes,
+)
 from seglab.io import (
     check_same_size,
     pair_by_stem,
@@ -151,16 +159,10 @@ def predict(
 # %% ../../nbs/22_trimap.task.ipynb #93d28041
 def _check_picture(image: Tensor, mask: Tensor) -> None:
     "Raise `ValueError` unless this is a batch of pictures with their masks."
+    check_image(image)
     check_shapes(image=(image, "B 3 H W"), mask=(mask, "B 1 H W"))
     if mask.dtype != torch.bool:
         raise ValueError(f"mask: must be bool, got {mask.dtype}; threshold it first, as mask > 0.5")
-    if not image.is_floating_point():
-        raise ValueError(f"image: must be float in [0, 1], got {image.dtype}; divide by 255")
-    low, high = image.aminmax()
-    if not (low >= -1e-3 and high <= 1 + 1e-3):  # a NaN fails every comparison
-        wrong = int((~image.isfinite()).sum())
-        found = f"{wrong} values are NaN or infinite" if wrong else f"got {low:.4g} to {high:.4g}"
-        raise ValueError(f"image: must lie in [0, 1]: {found}")
 
 # %% ../../nbs/22_trimap.task.ipynb #96271b3e
 def _ask(model: nn.Module, image: Tensor, mask: Tensor, flip: bool) -> Tensor:

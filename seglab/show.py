@@ -105,7 +105,7 @@ def _thin(
 def overlay(
     image: Tensor,  # (3, H, W) in [0, 1]
     mask: Tensor,  # (1, H, W) bool
-    colour: str = "prediction",  # a key of `COLOURS`
+    colour: str | tuple[float, float, float] = "prediction",  # a key of `COLOURS`, or RGB in [0, 1]
     strength: float = 0.45,  # of the tint, in [0, 1]
 ) -> Tensor:  # (3, H, W) in [0, 1]
     "Tint the masked part of a picture and draw its outline. Raises `ValueError` if the sizes disagree."
@@ -113,7 +113,9 @@ def overlay(
         raise ValueError(
             f"mask: must be as large as the image {tuple(image.shape[-2:])}, got {tuple(mask.shape)}"
         )
-    tint = torch.tensor(COLOURS[colour], dtype=image.dtype, device=image.device)[:, None, None]
+    tint = torch.tensor(COLOURS.get(colour, colour), dtype=image.dtype, device=image.device)[
+        :, None, None
+    ]
     inside = torch.nn.functional.max_pool2d(1 - mask.float(), 3, stride=1, padding=1) == 0
     weight = mask * (strength + (1 - strength) * (mask & ~inside))
     return image * (1 - weight) + tint * weight

@@ -13,12 +13,13 @@ FLOORS = {
     3: " ".join(SYSTEMS),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
-SIDEWAYS = {("synthetic", "boundary"), ("metrics", "boundary")}
+SIDEWAYS = {("synthetic", "boundary"), ("metrics", "boundary"), ("encoders", "checkpoints")}
 # a page that outgrew its size is split; a part lives where its whole does, and never imports it
 SPLIT = {
-    "synthetic": "painting creatures things backdrops",
+    "synthetic": "painting creatures things backdrops people",
     "layers": "pyramid",
     "checkpoints": "weights",
+    "metrics": "instances",
     "train": "rates history guards shares sharding state memory",
 }
 PARTS = {part: whole for whole, parts in SPLIT.items() for part in parts.split()}
@@ -26,11 +27,18 @@ PACKAGES = {"seglab", *(f"seglab.{system}" for system in SYSTEMS)}
 INSIDE = {
     "pretrained": {"model"},  # reads weights of other programs into the model
     "threshold": {"task"},  # the width of the band, chosen after training
-    "scores": {"data"},  # what a trimap is worth
+    "scores": {"data", "task"},  # what a trimap, or a segmenter, is worth
     "benchmarks": {"data"},  # the sets of the field, as their authors ship them
     "comparison": {"data", "scores"},  # scores on them beside the published ones
-    "plan": {"benchmarks", "data", "model", "pretrained"},  # a run from flat parameters
-    "task": {"data", "model", "plan", "refine", "robot"},
+    "sets": {"data"},  # data sets as their authors ship them
+    "store": {"data"},  # the same, in one file
+    "prepare": {"data", "store"},  # writing it
+    "speed": {"model"},  # the same answers, faster
+    "export": {"model", "speed"},  # for other programs
+    "plan": {  # a run from flat parameters
+        "benchmarks", "data", "matching", "model", "pretrained", "sets", "store",
+    },
+    "task": {"data", "matching", "model", "plan", "refine", "robot", "segment"},
     "session": {"task"},
     "widget": {"session"},
 }

@@ -11,7 +11,8 @@ from numpy.random import PCG64, Generator
 from seglab import backdrops, synthetic
 from seglab.backdrops import draw_background, draw_texture
 from seglab.painting import Canvas, Style, cover, strands
-from seglab.synthetic import PAINTERS, composite, draw_matte, draw_object, draw_scene
+from seglab.people import paint_person
+from seglab.synthetic import PAINTERS, composite, draw_matte, draw_object, draw_people, draw_scene
 
 NAMES = ("image", "alpha", "foreground", "background")
 
@@ -143,7 +144,10 @@ def test_other_backdrops_and_painters_dock_on() -> None:
     [
         (lambda: draw_matte(0, 8), "side: must be at least 16 pixels, got 8"),
         (lambda: draw_scene(0, 8), "side: must be at least 16 pixels, got 8"),
-        (lambda: draw_scene(0, 32, objects=0), "objects: must be at least 1, got 0"),
+        (lambda: draw_scene(0, 32, objects=-1), "objects: must be 0 or more, got -1"),
+        (lambda: draw_people(0, 32, people=-2), "people: must be 0 or more, got -2"),
+        (lambda: draw_people(0, 32, things=-1), "things: must be 0 or more, got -1"),
+        (lambda: draw_people(0, 8), "side: must be at least 16 pixels, got 8"),
         (lambda: draw_matte(-1, 32), "seed: must be 0 or more, got -1"),
     ],
 )
@@ -197,3 +201,87 @@ def test_strands_are_as_long_as_asked_and_droop_downwards() -> None:
     assert np.allclose(np.linalg.norm(np.diff(paths, axis=1), axis=-1).sum(axis=1), lengths)
     limp = strands(generator, np.zeros((40, 2)), np.zeros(40), lengths, Style(0, 0, 3))
     assert (limp[:, -1, 0] > 0.5 * lengths).all(), "y grows downwards"
+
+
+def test_a_person_is_taller_than_broad_and_painted_by_the_generator_alone() -> None:
+    spot = np.array([0.5, 0.5, 0.45, 0.0])
+    tall = []
+    for seed in range(30):
+        drawn = draw_object(Generator(PCG64(seed)), 64, painter=paint_person, spot=spot)
+        np.random.seed(seed)
+        again = draw_object(Generator(PCG64(seed)), 64, painter=paint_person, spot=spot)
+        assert np.array_equal(drawn.colour, again.colour)
+        solid = drawn.alpha > 0.5
+        assert 0.04 < solid.mean() < 0.4
+        rows, columns = (np.flatnonzero(solid.any(axis=axis)) for axis in (1, 0))
+        assert np.ptp(rows) > 0.75 * 64, "from the head to the feet"
+        tall.append(np.ptp(rows) / np.ptp(columns))
+    assert 2 < np.median(tall) < 3
+
+
+def test_a_person_far_outside_the_picture_is_no_error() -> None:
+    coat = np.full((64, 64, 3), 9, np.uint8)
+    canvas = Canvas(np.zeros((64, 64, 4), np.uint8), coat, (-500, 900), 20)
+    paint_person(Generator(PCG64(0)), canvas)
+    assert not canvas.pixels.any()
+
+
+@pytest.mark.parametrize("people", [0, 1, 2, 3, 6])
+def test_people_are_a_scene(people: int) -> None:
+    for seed in range(4):
+        scene = draw_people(seed, 48, people, things=seed % 2)
+        assert scene.pictures.shape == (people, 3, 48, 48)
+        assert scene.alphas.shape == (people, 1, 48, 48)
+        assert scene.visible.shape == scene.amodal.shape == (people, 1, 48, 48)
+        assert scene.order.sort().values.tolist() == list(range(people))
+        image = composite(scene.backdrop, scene.pictures, scene.alphas, scene.order)
+        assert torch.equal(scene.image, image) and (scene.visible.sum(dim=0) <= 1).all()
+        assert people or torch.equal(scene.image, scene.backdrop)
+    assert torch.equal(draw_people(3, 48, people).image, draw_people(3, 48, people).image)
+
+
+def test_people_overlap_and_hardly_anybody_disappears() -> None:
+    scenes = [draw_people(seed, 48, 2 + seed % 2) for seed in range(60)]
+    area = [scene.amodal.flatten(1).sum(dim=1) for scene in scenes]
+    seen = [scene.visible.flatten(1).sum(dim=1) / a for scene, a in zip(scenes, area, strict=True)]
+    assert min(a.min() for a in area) > 0.01 * 48**2
+    assert (torch.cat(seen) > 0.25).float().mean() > 0.95
+    assert sum((share < 0.9).any().item() for share in seen) > 30
+
+
+def test_things_belong_to_the_backdrop_and_no_photograph_shows_a_person(monkeypatch) -> None:
+    plain, filled = draw_people(5, 48, 0), draw_people(5, 48, 0, things=2)
+    assert len(filled.alphas) == 0 and not torch.equal(plain.backdrop, filled.backdrop)
+    whole, free = backdrops.sample_photographs(), backdrops.unpeopled_photographs()
+    assert not {id(photo) for photo in free} & {id(whole[number]) for number in (0, 2, 15)}
+    assert len(free) == len(whole) - 3
+    monkeypatch.setattr(
+        backdrops, "sample_photographs", lambda: (np.ones((9, 9, 3), np.uint8),) * 16
+    )
+    monkeypatch.setattr(
+        backdrops, "unpeopled_photographs", lambda: (np.zeros((9, 9, 3), np.uint8),)
+    )
+    asked = [draw_background(Generator(PCG64(seed)), 16, people=False) for seed in range(20)]
+    black = [not picture.any() for picture in asked]
+    assert 8 < sum(black), "photographs come from those without a person"
+    seeds = [seed for seed in range(20) if black[seed]]
+    assert not any(draw_people(seed, 16, 0).image.any() for seed in seeds)
+
+
+def test_a_scene_without_objects_is_its_backdrop() -> None:
+    scene = draw_scene(4, 32, objects=0)
+    assert scene.alphas.shape == (0, 1, 32, 32) and torch.equal(scene.image, scene.backdrop)
+    assert scene.shares.shape == (0, 1, 32, 32) and not scene.visible.any()
+
+
+def test_a_couple_takes_less_than_a_twentieth_of_a_second() -> None:
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        draw_people(0, 96)  # reads the photographs
+        start = time.process_time()
+        for seed in range(20):
+            draw_people(seed, 96)
+        assert (time.process_time() - start) / 20 < 0.050
+    finally:
+        cv2.setNumThreads(threads)

@@ -27,18 +27,26 @@ PACKAGES = {"seglab", *(f"seglab.{system}" for system in SYSTEMS)}
 INSIDE = {
     "pretrained": {"model"},  # reads weights of other programs into the model
     "threshold": {"task"},  # the width of the band, chosen after training
-    "scores": {"data", "task"},  # what a trimap, or a segmenter, is worth
+    "scores": {"data", "pairs", "task"},  # what a trimap, or a segmenter, is worth
     "benchmarks": {"data"},  # the sets of the field, as their authors ship them
     "comparison": {"data", "scores"},  # scores on them beside the published ones
-    "sets": {"data"},  # data sets as their authors ship them
-    "store": {"data"},  # the same, in one file
-    "prepare": {"data", "store"},  # writing it
+    "data": {"pairs"},  # a picture and its truth, before they become a lesson
+    "sets": {"data", "pairs"},  # data sets as their authors ship them
+    "store": {"data", "pairs"},  # the same, in one file
+    "prepare": {"data", "pairs", "store"},  # writing it
     "speed": {"model"},  # the same answers, faster
     "export": {"model", "speed"},  # for other programs
     "plan": {  # a run from flat parameters
-        "benchmarks", "data", "matching", "model", "pretrained", "sets", "store",
+        "benchmarks",
+        "data",
+        "matching",
+        "model",
+        "pairs",
+        "pretrained",
+        "sets",
+        "store",
     },
-    "task": {"data", "matching", "model", "plan", "refine", "robot", "segment"},
+    "task": {"data", "matching", "model", "pairs", "plan", "refine", "robot", "segment"},
     "session": {"task"},
     "widget": {"session"},
 }

@@ -8,6 +8,9 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
+from seglab.core import ConfigError
+from seglab.parameters import fit_parameters, read_values
+
 NBS = Path(__file__).parents[1] / "nbs"
 PAGES = [
     path
@@ -107,6 +110,19 @@ def test_an_experiment_can_be_run_with_parameters(page: Path) -> None:
 def test_an_experiment_defines_nothing(page: Path) -> None:
     # a benchmark may: what it compares with belongs nowhere else
     assert not any(re.search(r"^(def|class) ", cell.source, re.M) for cell in code(page))
+
+
+@pytest.mark.parametrize(
+    "file", sorted((NBS / "experiments" / "configs").glob("*.yaml")), ids=lambda file: file.stem
+)
+def test_a_file_of_parameters_fits_an_experiment(file: Path) -> None:
+    values, problems = read_values(file), []
+    for page in EXPERIMENTS:
+        try:
+            fit_parameters(page, values)
+        except ConfigError as problem:
+            problems.append(f"{page.stem}: {problem}")
+    assert len(problems) < len(EXPERIMENTS), "\n".join(problems)
 
 
 def test_pages_were_found() -> None:

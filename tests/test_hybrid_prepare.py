@@ -1,10 +1,12 @@
 "Guards of seglab.hybrid.prepare: a store that is cut off goes on, and nothing is overwritten."
 
 import multiprocessing
+import threading
 import time
 
 import pytest
 import torch
+from tqdm import tqdm
 
 from seglab.core import DatasetError
 from seglab.hybrid import prepare
@@ -50,12 +52,18 @@ def test_workers_change_nothing(tmp_path, dtype):
     )
 
 
+def write_alone(source: Source, path) -> None:
+    "Write a store in a forked process that shares no lock with this one, as it will be killed."
+    tqdm.set_lock(threading.RLock())  # its own one is shared by processes, and held for ever
+    write_store(source, path, every=3)
+
+
 def test_a_killed_process_is_continued(tmp_path):
     wanted = contents(write_store(Source(), tmp_path / "at_one_go"))
     path, sittings = tmp_path / "killed", 0
     for done in (0, 4, 9, 10, 20):
         process = multiprocessing.get_context("fork").Process(
-            target=write_store, args=(Source(seconds=0.01), path), kwargs=dict(every=3)
+            target=write_alone, args=(Source(seconds=0.01), path)
         )
         process.start()
         manifest = path.with_name("killed.json")

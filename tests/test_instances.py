@@ -134,6 +134,8 @@ def test_suppression_by_trying_all_pairs():
             assert (n in kept) == all(ious[n, k] <= 0.3 for k in surer)
         dropped += 8 - len(kept)
     assert dropped > 30
+    half = torch.tensor([[[True, True]], [[True, False]]])  # an IoU of exactly one half
+    assert instances.mask_nms(half, torch.tensor([2.0, 1.0]), 0.5).tolist() == [0, 1]
 
 
 def test_counts_of_many_pictures_become_rates():

@@ -171,7 +171,9 @@ def pairs(
     "Pictures of one split: drawn, or of a folder whose train.txt and val.txt list names."
     check_names([split], SPLITS, "split")
     if source == "drawn":
-        numbers = dict(count=10_000) if split == "train" else dict(count=200, first=10**7)
+        numbers = (
+            dict(count=10_000, empty=0.3) if split == "train" else dict(count=200, first=10**7)
+        )
         return DrawnPeople(side, **numbers)
     folder = data_dir() / Path(source).expanduser()
     if not (folder / "images").is_dir():

@@ -25,7 +25,7 @@ from .data import dataset
 from .matching import LOSSES
 from .model import PRESETS, HybridConfig, HybridModel, preset
 from .pairs import PairSource
-from .store import StoredPairs
+from .store import find_store
 from ..launch import agree
 from ..train import TrainConfig
 
@@ -117,8 +117,8 @@ def find_pairs(
     side: int,  # of a picture, in pixels
 ) -> PairSource:
     "Pictures of one split: from a store where there is one of this side, else from their files."
-    stored = data_dir() / Path(source).expanduser() / f"{split}_{side}.json"
-    return StoredPairs(stored) if stored.exists() else sets.pairs(split, source, side)
+    stored = find_store(data_dir() / Path(source).expanduser(), split, side)
+    return stored or sets.pairs(split, source, side)
 
 # %% ../../nbs/52c_hybrid.plan.ipynb #dc744c53
 def build_network(

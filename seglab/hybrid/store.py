@@ -80,7 +80,9 @@ def read_manifest(
     "What a store says about itself. Raises `DatasetError` if it is none that we can read."
     path = Path(path)
     if not path.is_file():
-        others = sorted(p.stem for p in path.parent.glob("*.json")) if path.parent.is_dir() else []
+        others = (
+            sorted(p.stem for p in path.parent.glob("[!.]*.json")) if path.parent.is_dir() else []
+        )
         raise DatasetError(f"{path}: no such store; stores in that folder: {others[:5] or 'none'}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -32,10 +32,11 @@ INSIDE = {
     "comparison": {"data", "scores"},  # scores on them beside the published ones
     "data": {"pairs"},  # a picture and its truth, before they become a lesson
     "sets": {"data", "pairs"},  # data sets as their authors ship them
-    "store": {"data", "pairs"},  # the same, in one file
-    "prepare": {"data", "pairs", "store"},  # writing it
-    "speed": {"model"},  # the same answers, faster
-    "export": {"model", "speed"},  # for other programs
+    "store": {"pairs"},  # the same, in one file
+    "prepare": {"pairs", "store"},  # writing it
+    "model": {"parts"},  # a network and what it is built of
+    "speed": {"model", "parts"},  # the same answers, faster
+    "export": {"model"},  # for other programs
     "plan": {  # a run from flat parameters
         "benchmarks",
         "data",

@@ -14,10 +14,9 @@ from seglab.hybrid.model import (
     HybirdSegmentationAlgorithm,
     HybridConfig,
     HybridModel,
-    LearnedPositions,
-    SinePositions,
     preset,
 )
+from seglab.hybrid.parts import LearnedPositions, SinePositions
 from seglab.rates import parameter_groups
 
 SMALL = replace(
@@ -219,7 +218,7 @@ def test_unknown_names_are_refused_with_a_suggestion() -> None:
         preset("peeple")
     with pytest.raises(ConfigError, match="unknown encoder 'darknet35'"):
         HybridModel(replace(SMALL, backbone="darknet35"))
-    with pytest.raises(ConfigError, match="pretrained: timm is for backbones of timm; this page's"):
+    with pytest.raises(ConfigError, match="pretrained: timm is for backbones of timm; our own"):
         HybridModel(SMALL, pretrained="timm")
 
 

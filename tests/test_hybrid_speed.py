@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from seglab.core import ConfigError
-from seglab.hybrid.model import ConvBlock, HybridConfig, HybridModel, preset
+from seglab.hybrid.model import HybridConfig, HybridModel, preset
+from seglab.hybrid.parts import ConvBlock
 from seglab.hybrid.speed import (
     component_times,
     fold_batch_norms,

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..core import check_names, pick_precision
-from .model import ConvBlock, HybridModel
+from .model import HybridModel
+from .parts import ConvBlock
 
 # %% ../../nbs/51b_hybrid.speed.ipynb #02238272
 STAGES = dict(backbone="backbone", pyramid="neck", patchify="patchify", decoder="decoder")
@@ -59,10 +60,10 @@ def component_times(
 def summarise_times(
     times: pd.DataFrame,  # of `component_times`
 ) -> pd.DataFrame:  # a row for each stage: median and 90th percentile in milliseconds, share in %
-    "What a stage usually takes, what it sometimes takes, and its share of the usual total."
-    middle = times.median()
+    "What a stage usually takes, what it sometimes takes, and its share of all stages' usual times."
+    middle, high = times.median(), times.quantile(0.9)
     share = 100 * middle / middle.drop("total").sum()
-    high = times.quantile(0.9)
+    share["total"] = 100.0  # the sum of medians is not quite the median of sums
     return pd.DataFrame({"median (ms)": middle, "p90 (ms)": high, "share (%)": share})
 
 # %% ../../nbs/51b_hybrid.speed.ipynb #9371e984

@@ -137,25 +137,13 @@ def matched_loss(
     "Classes and masks of all decoder layers, each layer matched to the objects on its own."
     logits = out.get("deep_logits", out["pred_logits"][None]).float()  # (L, B, Q, K + 1)
     masks = out.get("deep_masks", out["pred_masks"][None])  # (L, B, Q, h, w)
-    layers = len(logits)
     objects, classes, valid = batch["objects"], batch["classes"], batch["labels"] != IGNORE
     small, seen = shrink(objects, masks.shape[-2:]), shrink(valid[:, None], masks.shape[-2:])
     pairs = [
         match(prices(*each, small, classes, seen), classes)
         for each in zip(logits, masks, strict=True)
     ]
-    costs = []
-    for number, (picture, query, slot) in enumerate(pairs):
-        chosen, truth, counted = (
-            masks[number, picture, query],
-            small[picture, slot],
-            seen[picture, 0],
-        )
-        if number == layers - 1:
-            chosen = resize(chosen[:, None], valid.shape[-2:])[:, 0]
-            truth, counted = objects[picture, slot], valid[picture]
-        costs.append(torch.stack([loss.sum() for loss in mask_losses(chosen, truth, counted)]))
-    entropy, dice = torch.stack(costs).sum(dim=0)
+    entropy, dice = _mask_costs(masks, pairs, (small, seen), (objects, valid[:, None]))
     entropy, dice, count = sum_over_processes(entropy, dice, (classes >= 0).sum())
     losses = {
         "class": CLASS
@@ -166,6 +154,24 @@ def matched_loss(
         "dice": DICE * dice / count.clamp_min(1),
     }
     return losses | (semantic_loss(out["semantic"], batch["labels"]) if "semantic" in out else {})
+
+# %% ../../nbs/52_hybrid.matching.ipynb #9ea641ae
+def _mask_costs(
+    masks: Tensor,  # (L, B, Q, h, w)
+    pairs: list[tuple[Tensor, Tensor, Tensor]],  # of each layer, as `match` gives them
+    small: tuple[Tensor, Tensor],  # objects (B, N, h, w) and valid (B, 1, h, w), for inner layers
+    large: tuple[Tensor, Tensor],  # the same at H × W, for the last one
+) -> Tensor:  # (2,) cross-entropy and Dice, summed over pairs and layers
+    "What the masks of all matched queries cost."
+    costs = []
+    for layer, (picture, query, slot) in enumerate(pairs):
+        chosen, (objects, valid) = masks[layer, picture, query], small
+        if layer == len(pairs) - 1:
+            objects, valid = large
+            chosen = resize(chosen[:, None], valid.shape[-2:])[:, 0]
+        found = mask_losses(chosen, objects[picture, slot], valid[picture, 0])
+        costs.append(torch.stack([loss.sum() for loss in found]))
+    return torch.stack(costs).sum(dim=0)
 
 
 def shrink(
@@ -209,5 +215,5 @@ def semantic_loss(
     each = sum(costs).unflatten(0, logits.shape[:2]).mean(dim=1)  # (B,)
     return dict(semantic=ENTROPY * batch_mean(each))
 
-# %% ../../nbs/52_hybrid.matching.ipynb #5cb4d402
+
 LOSSES = dict(fixed=fixed_loss, hungarian=matched_loss)  # the two rules, by name

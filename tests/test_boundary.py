@@ -128,7 +128,9 @@ def test_distances_are_the_same_bit_for_bit_every_time():
     masks = blobs(5, 40, 60, 0.4)
     first = distance_to_edge(masks)
     assert all(torch.equal(distance_to_edge(masks.clone()), first) for _ in range(300))
-    assert torch.equal(first.square().round().sqrt(), first)
+    # NumPy's root, since PyTorch's differs in its last bit on some processors
+    exact = np.sqrt(np.rint(first.double().numpy() ** 2)).astype(np.float32)
+    assert np.array_equal(first.numpy(), exact), "roots of whole numbers"
 
 
 def test_time_does_not_grow_with_the_radius():

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..core import IGNORE
 from .data import objects_of
 from .pairs import PairSource
-from .task import predict, predict_objects
+from .task import predict_each
 from seglab.instances import (
     average_precision,
     false_alarm,
@@ -93,8 +93,8 @@ def network_method(
     "What a network finds."
 
     def ask(image: Tensor) -> Found:
-        foreground = (predict(model, image, threshold)["labels"] > 0)[None]
-        objects = predict_objects(model, image, score)
+        maps, objects = predict_each(model, [image], threshold, score)[0]
+        foreground = (maps["labels"] > 0)[None]
         masks = [each.mask for each in objects]
         masks = torch.stack(masks) if masks else foreground[:0]
         return Found(foreground, masks, torch.tensor([each.score for each in objects]))

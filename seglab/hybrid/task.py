@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..core import IGNORE, ConfigError, check_image, check_names
-from .matching import LOSSES, matched_loss
+from .matching import LOSSES, fixed_loss, matched_loss
 from .pairs import letterbox, undo_letterbox
 from .plan import FitConfig, build_loaders, build_network, plan_training
 from .segment import Instance, find_instances, number_map, save_segmented_image
@@ -43,11 +43,9 @@ def step(
     "Losses of a batch under one of the two rules; raises `ConfigError` for another."
     check_names([matching], LOSSES, "matching")
     out = model(batch["image"], upsample=False)
-    return (
-        matched_loss(out, batch, nothing)
-        if matching == "hungarian"
-        else LOSSES[matching](out, batch)
-    )
+    if matching == "fixed":
+        return fixed_loss(out, batch)
+    return matched_loss(out, batch, nothing)
 
 # %% ../../nbs/53_hybrid.task.ipynb #3b31e0ca
 def class_probs(

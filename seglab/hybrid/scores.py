@@ -20,16 +20,12 @@ from torch import Tensor, nn
 from ..core import IGNORE
 from .data import objects_of
 from .pairs import PairSource
-from .task import predict_each
+from .task import predict_each, score_found
 from seglab.instances import (
     average_precision,
-    false_alarm,
-    instance_counts,
     instance_f1,
     mask_ious,
-    none_found,
 )
-from ..metrics import boundary_iou, mask_iou
 from ..show import COLOURS
 
 # %% ../../nbs/54_hybrid.scores.ipynb #10d902ab
@@ -123,21 +119,13 @@ def score_pictures(
 
 def _score(found: Found, truth: dict[str, Tensor]) -> dict[str, object]:
     "One row."
-    ignored = (truth["labels"] == IGNORE)[None, None]
-    foreground, target = found.foreground[None], (truth["labels"] > 0)[None, None] & ~ignored
-    objects = truth["objects"][truth["classes"] >= 0]
-    masks = found.masks & ~ignored[0]
+    labels, objects = truth["labels"], truth["objects"][truth["classes"] >= 0]
+    masks = found.masks & (labels != IGNORE)
     kept = masks.flatten(1).any(dim=1)
     masks, scores = masks[kept], found.scores[kept]
-    counts = instance_counts(masks, scores, objects)
-    return dict(
-        foreground_iou=mask_iou(foreground, target, ignored).item(),
-        boundary_iou=boundary_iou(foreground & ~ignored, target).item(),
-        **dict(zip(("right", "made_up", "missed"), counts.tolist(), strict=True)),
-        none_found=none_found(counts[None]).item(),
-        false_alarm=false_alarm(counts[None]).item(),
-        overlaps=(mask_ious(masks, objects), scores),
-    )
+    row = score_found(found.foreground, masks, scores, labels, objects)
+    overlaps = mask_ious(masks, objects), scores
+    return {name: value.item() for name, value in row.items()} | dict(overlaps=overlaps)
 
 # %% ../../nbs/54_hybrid.scores.ipynb #33b334b5
 def mean_scores(

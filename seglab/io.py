@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['PICTURES', 'ImageError', 'ImageMissing', 'read_image', 'read_alpha', 'read_mask', 'read_trimap', 'read_labels',
            'write_image', 'write_alpha', 'write_mask', 'write_trimap', 'write_labels', 'list_images', 'pair_by_stem',
-           'check_same_size']
+           'choose_pairs', 'check_same_size']
 
 # %% ../nbs/01_io.ipynb #04ad1ac3
 import difflib
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -287,6 +288,21 @@ def pair_by_stem(
         message += f", {len(extra)} have no image in {images} {extra[:5]}"
         raise DatasetError(f"{truths}: {message}")
     return [(stem, image_files[stem], truth_files[stem]) for stem in image_files]
+
+
+def choose_pairs(
+    images: str | Path,  # folder of images
+    truths: str | Path,  # folder of masks, alphas, trimaps or labels
+    stems: Sequence[str],  # names without suffix, such as the lines of a train.txt
+) -> list[tuple[str, Path, Path]]:  # (stem, image file, truth file), in the order of `stems`
+    "Named images with their truths. Raises `DatasetError` with the first five names without a file."
+    if not stems:
+        raise DatasetError(f"{images}: the list of names is empty")
+    files = {folder: list_images(folder) for folder in (images, truths)}
+    for folder, found in files.items():
+        if missing := [stem for stem in stems if stem not in found]:
+            raise DatasetError(f"{folder}: {len(missing)} listed names have no file {missing[:5]}")
+    return [(stem, files[images][stem], files[truths][stem]) for stem in stems]
 
 # %% ../nbs/01_io.ipynb #f04ae23d
 def check_same_size(

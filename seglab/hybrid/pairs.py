@@ -209,16 +209,7 @@ class FolderPairs(FilePairs):
         read: Callable[[Path], Tensor] | None = None,  # truth file -> (H, W); None is `read_plane`
     ):
         everything = stems is None
-        files = io.pair_by_stem(images, masks) if everything else _chosen(images, masks, stems)
+        files = (
+            io.pair_by_stem(images, masks) if everything else io.choose_pairs(images, masks, stems)
+        )
         super().__init__(files, side, kind, classes, read)
-
-
-def _chosen(images: str | Path, masks: str | Path, stems: Sequence[str]) -> list[tuple]:
-    "Named pictures with their truths. Raises `DatasetError` listing names that lack a file."
-    if not stems:
-        raise DatasetError(f"{images}: the list of names is empty")
-    pictures, truths = io.list_images(images), io.list_images(masks)
-    for folder, files in ((images, pictures), (masks, truths)):
-        if missing := [stem for stem in stems if stem not in files]:
-            raise DatasetError(f"{folder}: {len(missing)} listed names have no file {missing[:5]}")
-    return [(stem, pictures[stem], truths[stem]) for stem in stems]

@@ -15,7 +15,7 @@ from torch import nn
 from .core import ConfigError, check_names
 
 # %% ../nbs/13b_rates.ipynb #134c526f
-SCHEDULES = ("constant", "cosine", "milestones")
+SCHEDULES = ("constant", "cosine", "linear", "milestones")
 
 
 def rate_factor(
@@ -33,9 +33,11 @@ def rate_factor(
 
     def factor(step: int) -> float:
         warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
+        progress = min(1.0, max(0, step - warmup) / max(1, steps - warmup))
         if schedule == "cosine":
-            progress = min(1.0, max(0, step - warmup) / max(1, steps - warmup))
             return warm * 0.5 * (1 + math.cos(math.pi * progress))
+        if schedule == "linear":
+            return warm * (1 - progress)
         if schedule == "milestones":
             return warm * gamma ** sum(step >= milestone for milestone in milestones)
         return warm

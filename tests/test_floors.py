@@ -10,44 +10,68 @@ FLOORS = {
     0: "core",
     1: "io synthetic boundary layers encoders checkpoints losses metrics matting show parameters",
     2: "train evaluate launch runs",
-    3: " ".join(SYSTEMS),
+    3: "fitting",
+    4: " ".join(SYSTEMS),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 SIDEWAYS = {("synthetic", "boundary"), ("metrics", "boundary"), ("encoders", "checkpoints")}
 # a page that outgrew its size is split; a part lives where its whole does, and never imports it
 SPLIT = {
-    "synthetic": "painting creatures things backdrops people",
+    "synthetic": "painting creatures things backdrops people patterns finishes stage furniture "
+    "sites rooms",
     "layers": "pyramid",
     "checkpoints": "weights",
-    "metrics": "instances",
+    "metrics": "instances regions",
     "train": "rates history guards shares sharding state memory",
 }
 PARTS = {part: whole for whole, parts in SPLIT.items() for part in parts.split()}
 PACKAGES = {"seglab", *(f"seglab.{system}" for system in SYSTEMS)}
 INSIDE = {
-    "pretrained": {"model"},  # reads weights of other programs into the model
+    "pretrained": {"labels", "model"},  # reads weights of other programs into the model
     "threshold": {"task"},  # the width of the band, chosen after training
-    "scores": {"data", "pairs", "task"},  # what a trimap, or a segmenter, is worth
+    "scores": {"data", "labels", "pairs", "pictures", "see", "task"},  # what a segmenter is worth
     "benchmarks": {"data"},  # the sets of the field, as their authors ship them
     "comparison": {"data", "scores"},  # scores on them beside the published ones
-    "data": {"pairs"},  # a picture and its truth, before they become a lesson
+    "pictures": {"labels", "textures"},  # pictures and their truth, before they become lessons
+    "data": {"labels", "pairs", "pictures", "textures"},  # lessons
     "sets": {"data", "pairs"},  # data sets as their authors ship them
     "store": {"pairs"},  # the same, in one file
     "prepare": {"pairs", "store"},  # writing it
-    "model": {"parts"},  # a network and what it is built of
+    "model": {"labels", "parts"},  # a network and what it is built of
     "speed": {"model", "parts"},  # the same answers, faster
     "export": {"model"},  # for other programs
+    "policies": {"labels"},  # which classes are wall
+    "boxes": {"labels"},  # what a front end sends
+    "repair": {"boxes", "fill", "labels", "lama"},  # a wall without its furniture
+    "look": {"labels", "repaint"},  # pictures of it
+    "align": {"shifts"},  # where views lie on each other
+    "compose": {"align"},  # laid on each other
+    "stitch": {"align", "compose", "shifts"},  # both
     "plan": {  # a run from flat parameters
         "benchmarks",
         "data",
         "matching",
         "model",
         "pairs",
+        "pictures",
         "pretrained",
         "sets",
         "store",
     },
-    "task": {"data", "matching", "model", "pairs", "plan", "refine", "robot", "segment"},
+    "task": {  # everything a system can do with a network
+        "data",
+        "labels",
+        "matching",
+        "model",
+        "pairs",
+        "pictures",
+        "plan",
+        "policies",
+        "refine",
+        "robot",
+        "see",
+        "segment",
+    },
     "session": {"task"},
     "widget": {"session"},
 }

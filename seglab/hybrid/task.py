@@ -20,18 +20,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..core import IGNORE, ConfigError, check_image, check_names
+from ..fitting import fit_network
 from .matching import LOSSES, fixed_loss, matched_loss
 from .pairs import letterbox, undo_letterbox
 from .plan import FitConfig, build_loaders, build_network, plan_training
 from .segment import Instance, find_instances, number_map, save_segmented_image
 from ..instances import false_alarm, instance_counts, none_found
 from ..io import list_images, read_image, read_mask, write_image, write_mask
-from ..launch import count_processes, is_first
-from ..memory import announce_memory, estimate_memory, example_batch
 from ..metrics import alpha_mad, alpha_mse, alpha_sad, boundary_iou, mask_iou
-from ..runs import save_config
 from ..show import overlay, show_strip
-from ..train import Batch, TrainConfig, train
+from ..train import Batch
 
 # %% ../../nbs/53_hybrid.task.ipynb #b596e6fa
 def step(
@@ -110,16 +108,11 @@ def _alpha_errors(probs: Tensor, alpha: Tensor, region: Tensor) -> dict[str, Ten
     errors = dict(sad=alpha_sad, mse=alpha_mse, mad=alpha_mad)
     return {name: error(soft, alpha, region) for name, error in errors.items()}
 
-# %% ../../nbs/53_hybrid.task.ipynb #7711a935
-def _memory(model: nn.Module, lessons: DataLoader, plan: TrainConfig) -> dict[str, int]:
-    "What one process will need, in bytes; matching asks for values, which nobody has yet."
-    processes = count_processes()
-
-    def rehearse(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        out = model(batch["image"], upsample=False)
-        return {name: values.float().square().mean() for name, values in out.items()}
-
-    return estimate_memory(model, rehearse, example_batch(lessons, processes), plan, processes)
+# %% ../../nbs/53_hybrid.task.ipynb #9fba8b5c
+def _rehearse(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    "A step without matching, which asks for values; it takes the same memory."
+    out = model(batch["image"], upsample=False)
+    return {name: values.float().square().mean() for name, values in out.items()}
 
 
 def fit(
@@ -129,23 +122,9 @@ def fit(
 
     In one process, or as one of several. Raises `ConfigError` for parameters that don't fit.
     """
-    if not config.run_folder:
-        raise ConfigError("run_folder: say where to write, such as outputs/hybrid/people")
-    network, (lessons, exams) = build_network(config), build_loaders(config)
-    plan = plan_training(config)
-    if is_first():
-        announce_memory(_memory(network, lessons, plan))
-        save_config(config.run_folder, dict(model=network.config, train=plan, fit=config))
-    history = train(
-        network,
-        partial(step, matching=config.matching, nothing=config.nothing),
-        lessons,
-        plan,
-        measure=measure,
-        val_loader=exams,
-        folder=config.run_folder,
-    )
-    return history.rows
+    losses = partial(step, matching=config.matching, nothing=config.nothing)
+    network, loaders = build_network(config), build_loaders(config)
+    return fit_network(network, losses, loaders, plan_training(config), config, measure, _rehearse)
 
 # %% ../../nbs/53_hybrid.task.ipynb #1888cf64
 @torch.inference_mode()

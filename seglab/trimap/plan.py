@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch.utils.data import DataLoader
 
-from ..core import ConfigError, check_names, pick_precision, seed_everything
-from ..launch import agree
+from ..core import ConfigError, check_names, seed_everything
+from ..fitting import choose_precision
 from ..train import TrainConfig
 from .benchmarks import find_pictures
 from .data import ROUGH_MASKS, dataset
@@ -61,7 +61,7 @@ def plan_training(
         layer_decay=config.layer_decay,
         warmup_steps=min(100, config.samples // config.batch_size),
         ema=config.ema,
-        precision=agree(pick_precision()) if config.precision == "auto" else config.precision,
+        precision=choose_precision(config.precision),
         checkpointing=config.checkpointing,
         shard=config.shard,
         seed=config.seed,

@@ -26,6 +26,7 @@ from seglab.core import (
     check_image,
     check_shapes,
 )
+from ..fitting import fit_network
 from seglab.io import (
     check_same_size,
     pair_by_stem,
@@ -35,14 +36,11 @@ from seglab.io import (
     write_image,
     write_trimap,
 )
-from ..launch import count_processes, is_first
 from ..losses import trimap_loss
 from ..matting import estimate_alpha, estimate_foreground
-from ..memory import announce_memory, estimate_memory, example_batch
 from ..metrics import certain_error, trimap_iou, unknown_area, unknown_recall
-from ..runs import save_config
 from ..show import overlay, show_strip
-from ..train import Batch, TrainConfig, train
+from ..train import Batch
 from .plan import FitConfig, build_loaders, build_network, plan_training
 from .refine import Ask, refine
 
@@ -97,14 +95,7 @@ def _probs(model: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
         logits = F.interpolate(logits, image.shape[-2:], mode="bilinear", align_corners=False)
     return logits.softmax(dim=1)
 
-# %% ../../nbs/22_trimap.task.ipynb #32821985
-def _memory(model: nn.Module, lessons: DataLoader, plan: TrainConfig) -> dict[str, int]:
-    "What one process will need, in bytes."
-    processes = count_processes()
-    focal = partial(step, distance=0.0)  # the distance loss asks for values, which nobody has yet
-    return estimate_memory(model, focal, example_batch(lessons, processes), plan, processes)
-
-
+# %% ../../nbs/22_trimap.task.ipynb #3cea0853
 def fit(
     config: FitConfig,
 ) -> list[dict[str, float]]:  # the history, a row an epoch
@@ -112,23 +103,16 @@ def fit(
 
     In one process, or as one of several. Raises `ConfigError` for parameters that don't fit.
     """
-    if not config.run_folder:
-        raise ConfigError("run_folder: say where to write, such as outputs/trimap/huge")
-    network, (lessons, exams) = build_network(config), build_loaders(config)
-    plan, losses = plan_training(config), dict(distance=config.distance_weight, gamma=config.gamma)
-    if is_first():
-        announce_memory(_memory(network, lessons, plan))
-        save_config(config.run_folder, dict(model=network.config, train=plan, fit=config))
-    history = train(
-        network,
-        partial(step, **losses),
-        lessons,
-        plan,
-        measure=measure,
-        val_loader=exams,
-        folder=config.run_folder,
+    losses = partial(step, distance=config.distance_weight, gamma=config.gamma)
+    return fit_network(
+        build_network(config),
+        losses,
+        build_loaders(config),
+        plan_training(config),
+        config,
+        measure,
+        rehearse=partial(losses, distance=0.0),  # that loss asks for values, which nobody has yet
     )
-    return history.rows
 
 # %% ../../nbs/22_trimap.task.ipynb #42515121
 @torch.inference_mode()

@@ -106,37 +106,51 @@ def ask(
     model.train(training)
     return logits[0]
 
-# %% ../../nbs/42c_walls.see.ipynb #3f53002d
-def _rows(
-    logits: Tensor,  # (K, h, w)
-    size: tuple[int, int],  # height and width to enlarge to
-    budget: int = 2**24,  # numbers in a strip
-) -> Iterator[tuple[slice, Tensor]]:  # rows, and their (K, rows, W) enlarged logits
-    "Strip by strip what bilinear enlarging gives at once."
-    (classes, high, _), (height, width) = logits.shape, size
-    count = max(1, budget // (classes * width))
-    for start in range(0, height, count):
-        rows = torch.arange(start, min(start + count, height), device=logits.device)
-        place = ((rows + 0.5) * (high / height) - 0.5).clamp(0, high - 1)
-        above = place.long()
-        below, share = (above + 1).clamp(max=high - 1), (place - above).view(-1, 1)
-        strip = logits[:, above] * (1 - share) + logits[:, below] * share
-        wide = F.interpolate(strip[None], (len(rows), width), mode="bilinear", align_corners=False)
-        yield slice(start, start + len(rows)), wide[0]
+# %% ../../nbs/42c_walls.see.ipynb #dd546971
+def _blocks(
+    length: int,  # of the logits along one axis
+    enlarged: int,  # of the picture along it, in pixels
+    block: int,  # places of the logits in a block
+) -> Iterator[
+    tuple[slice, slice, Tensor]
+]:  # pixels, places they come from, (pixels, places) weights
+    "One axis of bilinear enlarging, in pieces."
+    place = ((torch.arange(enlarged) + 0.5) * (length / enlarged) - 0.5).clamp(0, length - 1)
+    above, step = place.long(), max(1, round(block * enlarged / length))
+    below, share = (above + 1).clamp(max=length - 1), place - above
+    for start in range(0, enlarged, step):
+        pixels = slice(start, min(start + step, enlarged))
+        source = slice(int(above[pixels][0]), int(below[pixels][-1]) + 1)
+        weights = torch.zeros(len(above[pixels]), source.stop - source.start)
+        for near, much in ((above, 1 - share), (below, share)):
+            weights.scatter_add_(1, near[pixels, None] - source.start, much[pixels, None])
+        yield pixels, source, weights
 
 
 def decide(
     logits: Tensor,  # (K, h, w)
-    size: tuple[int, int],  # height and width to enlarge to
+    size: tuple[int, int],  # height and width to enlarge to, in pixels
     groups: Sequence[Sequence[int]],  # numbers of the classes of each group
+    block: int = 4,  # places of the logits that are enlarged at once, along each axis
+    margin: float = 10.0,  # how far below the best a class must stay to be passed over
 ) -> tuple[Tensor, Tensor]:  # labels (H, W) int64; (G, H, W) probability of each group
     "The likeliest class and the summed probabilities at every pixel; an empty group has none."
-    labels = torch.empty(size, dtype=torch.int64, device=logits.device)
-    probs = torch.zeros(len(groups), *size, device=logits.device)
-    for rows, strip in _rows(logits, size):
-        labels[rows] = strip.argmax(dim=0)
-        total = strip.logsumexp(dim=0)
-        for plane, numbers in zip(probs, groups, strict=True):
-            if numbers:
-                plane[rows] = (strip[list(numbers)].logsumexp(dim=0) - total).exp_()
+    device = logits.device
+    labels = torch.empty(size, dtype=torch.int64, device=device)
+    probs = torch.zeros(len(groups), *size, device=device)
+    members = [torch.tensor(list(numbers), dtype=torch.int64, device=device) for numbers in groups]
+    columns = [(*place, w.T.to(device)) for *place, w in _blocks(logits.shape[2], size[1], block)]
+    for rows, high, down in _blocks(logits.shape[1], size[0], block):
+        for wide, across, right in columns:
+            part = logits[:, high, across]
+            highest, lowest = part.amax(dim=(1, 2)), part.amin(dim=(1, 2))
+            kept = (highest >= lowest.max() - margin).nonzero()[:, 0]
+            enlarged = down.to(device) @ part[kept] @ right
+            best, likeliest = enlarged.max(dim=0)
+            labels[rows, wide] = kept[likeliest]
+            shares = enlarged.sub_(best).exp_()
+            total = shares.sum(dim=0)
+            for plane, numbers in zip(probs, members, strict=True):
+                if (found := torch.isin(kept, numbers)).any():
+                    plane[rows, wide] = shares[found].sum(dim=0) / total
     return labels, probs.clamp_(0, 1)

@@ -121,6 +121,14 @@ def test_policies_and_thresholds_reach_the_mask() -> None:
         predict(model, image, targets=[])
 
 
+def test_edges_are_mended_where_one_asks() -> None:
+    labels = halves(0, 2, (192, 192))
+    labels[32:40, 32:40] = 2
+    model, image, look = Says(), picture(labels), Look(size=192)
+    assert not predict(model, image, look=look)["mask"][0, 36, 36]
+    assert predict(model, image, look=look, refine="clean")["mask"][0, 36, 36]
+
+
 def test_indoors_buildings_are_left_out() -> None:
     labels = halves(0, 1)
     labels[:20] = 3

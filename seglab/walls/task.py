@@ -35,6 +35,7 @@ from seglab.walls.policies import (
     find_occluders,
     recover_murals,
 )
+from .refine import refine_mask
 from .see import USUAL, Look, ask, decide
 
 # %% ../../nbs/43_walls.task.ipynb #5d70f178
@@ -128,6 +129,7 @@ def predict(
     policy: str = "names",  # one of `policies.POLICIES`
     threshold: float | None = None,  # probability from which on it is wall; None: likeliest class
     look: Look = USUAL,
+    refine: str = "",  # how the edge is mended, one of `refine.REFINEMENTS`; "": not at all
 ) -> dict[str, Tensor]:  # labels (…, H, W) int64, mask (…, 1, H, W) bool, probs (…, 1, H, W)
     """Classes, wall mask and probability of wall at the picture's own size.
 
@@ -135,7 +137,7 @@ def predict(
     picture, `LabelError` for an unknown name, `ConfigError` for an unknown policy.
     """
     if image.ndim == 4:
-        answers = [predict(model, one, targets, policy, threshold, look) for one in image]
+        answers = [predict(model, one, targets, policy, threshold, look, refine) for one in image]
         return {name: torch.stack([each[name] for each in answers]) for name in answers[0]}
     check_image(image[None])
     names = model.config.names
@@ -152,6 +154,8 @@ def predict(
     if policy == "recover":
         found = recover_murals(labels, mask, names)
         wall, mask = torch.where(found, wall + probs[1], wall), mask | found
+    if refine:
+        mask = refine_mask(image, wall[None], refine)[0]
     if not mask.any():
         warnings.warn(f"no wall found (looked for {', '.join(targets)})", stacklevel=2)
     return dict(labels=labels, mask=mask[None], probs=wall[None])

@@ -7,12 +7,9 @@ __all__ = ['Encoder', 'encoder']
 
 # %% ../nbs/11_encoders.ipynb #415f48f0
 import difflib
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from threading import Thread
-from typing import Any
 
 import timm
 import torch
@@ -28,7 +25,7 @@ from torch import Tensor, nn
 
 from .checkpoints import CheckpointError
 from .core import ConfigError, check_shapes
-from .weights import WeightsUnavailable
+from .weights import WeightsUnavailable, in_time
 
 # %% ../nbs/11_encoders.ipynb #3f7556da
 class Encoder(nn.Module):
@@ -80,21 +77,7 @@ def _indices(
         )
     return tuple(deepest[stride] for stride in strides)
 
-# %% ../nbs/11_encoders.ipynb #ea1fee37
-def _in_time(seconds: float, call: Callable, *arguments: Any) -> Any:
-    "What a call returns or raises, or `TimeoutError` if it takes longer."
-    answer: Future = Future()
-
-    def run() -> None:
-        try:
-            answer.set_result(call(*arguments))
-        except Exception as problem:  # whatever it is, the caller waits for it
-            answer.set_exception(problem)
-
-    Thread(target=run, daemon=True).start()
-    return answer.result(timeout=seconds)
-
-
+# %% ../nbs/11_encoders.ipynb #d6c8804d
 def _published(
     name: str,  # of a network of timm
     file: str = "model.safetensors",
@@ -111,7 +94,7 @@ def _published(
     if isinstance(cached := try_to_load_from_cache(repository, file), str):
         return Path(cached)
     try:
-        _in_time(patience, get_hf_file_metadata, hf_hub_url(repository, file))
+        in_time(patience, get_hf_file_metadata, hf_hub_url(repository, file))
         return Path(hf_hub_download(repository, file))
     except Exception as problem:  # of the hub's client or of the client it uses
         raise WeightsUnavailable(

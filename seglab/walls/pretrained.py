@@ -27,10 +27,9 @@ from torch import Tensor
 
 from ..checkpoints import CheckpointError, fill, read_pickle
 from ..core import ConfigError
-from ..encoders import _in_time
 from .labels import ADE20K
 from .model import WallsConfig, WallsModel, preset
-from ..weights import WeightsUnavailable
+from ..weights import WeightsUnavailable, in_time
 
 # %% ../../nbs/41b_walls.pretrained.ipynb #716f9c98
 _FILES = ("model.safetensors", "pytorch_model.bin")  # either will do, the first is preferred
@@ -69,7 +68,7 @@ def _fetch(repository: str, patience: float) -> tuple[Path, Path]:
     if len(cached) > 1 and cached[0].name == "config.json":
         return cached[0], cached[1]
     try:
-        _in_time(patience, get_hf_file_metadata, hf_hub_url(repository, "config.json"))
+        in_time(patience, get_hf_file_metadata, hf_hub_url(repository, "config.json"))
         config = hf_hub_download(repository, "config.json")
         try:
             return Path(config), Path(hf_hub_download(repository, _FILES[0]))

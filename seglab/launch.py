@@ -8,6 +8,7 @@ __all__ = ['HANDLED', 'together', 'count_processes', 'is_first', 'agree', 'Proce
 
 # %% ../nbs/17_launch.ipynb #bb30e2de
 import argparse
+import gc
 import inspect
 import io
 import json
@@ -109,6 +110,9 @@ def _work(
     stdout: Any,  # where the kernel prints
 ) -> None:
     "What every process does; the first writes the value, all write their errors."
+    # what the parent left lying about is not ours to clear away: the connection of an earlier
+    # launch, destroyed here, would wait for ever for a thread that was not forked
+    gc.freeze()
     sys.stdout = stdout
 
     def job() -> None:
@@ -222,6 +226,7 @@ def launch(
         return _travel(fn(*args))
     AcceleratorState._reset_state(reset_partial_state=True)  # of an earlier training in this kernel
     threads = max(1, torch.get_num_threads() // processes)
+    gc.collect()  # connections of earlier launches end here, not in a copy of this process
     with TemporaryDirectory() as folder:
         job = (fn, args, processes, threads, Path(folder), sys.stdout)
         try:

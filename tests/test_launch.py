@@ -1,5 +1,6 @@
 "Several processes: they are as many as asked for, learn what one learns, and tell what went wrong."
 
+import gc
 import json
 import os
 import signal
@@ -121,6 +122,26 @@ def test_a_process_that_is_killed():
 
     with pytest.raises(ProcessError, match="SIGKILL.*memory|Connection"):
         launch(die, processes=2)
+
+
+def test_a_forgotten_connection_is_not_cleared_away_in_a_copy_of_this_process():
+    def forget():
+        store = distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+        circle = [store]
+        circle.append(circle)  # only the garbage collector finds it
+
+    def give_up(*_):
+        raise TimeoutError("a process waits for a thread that was not forked")
+
+    gc.disable()
+    forget()
+    signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(60)
+    try:
+        assert launch(gc.collect, processes=2) >= 0
+    finally:
+        signal.alarm(0)
+        gc.enable()
 
 
 def test_unconnected_processes_are_found(monkeypatch):

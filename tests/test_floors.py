@@ -19,7 +19,7 @@ SIDEWAYS = {("synthetic", "boundary"), ("metrics", "boundary"), ("encoders", "ch
 SPLIT = {
     "synthetic": "painting creatures things backdrops people patterns finishes stage furniture "
     "sites rooms",
-    "layers": "pyramid",
+    "layers": "pyramid positions",
     "checkpoints": "weights",
     "metrics": "instances regions",
     "train": "rates history guards shares sharding state memory",

@@ -16,7 +16,8 @@ from seglab.hybrid.model import (
     HybridModel,
     preset,
 )
-from seglab.hybrid.parts import LearnedPositions, SinePositions
+from seglab.hybrid.parts import LearnedPositions
+from seglab.positions import SinePositions
 from seglab.rates import parameter_groups
 
 SMALL = replace(

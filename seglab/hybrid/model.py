@@ -24,8 +24,8 @@ from seglab.hybrid.parts import (
     LearnedPositions,
     MaskHead,
     QueryDecoder,
-    SinePositions,
 )
+from ..positions import SinePositions
 
 # %% ../../nbs/51_hybrid.model.ipynb #9ce02bf1
 @dataclass(frozen=True)

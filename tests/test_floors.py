@@ -8,13 +8,19 @@ import pytest
 SYSTEMS = ("trimap", "fusion", "walls", "hybrid", "interact")
 FLOORS = {
     0: "core",
-    1: "io synthetic boundary layers encoders checkpoints losses metrics matting show parameters",
+    1: "io synthetic boundary layers encoders checkpoints losses metrics matting show parameters "
+    "lessons inpaint overlaps",
     2: "train evaluate launch runs",
     3: "fitting",
     4: " ".join(SYSTEMS),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
-SIDEWAYS = {("synthetic", "boundary"), ("metrics", "boundary"), ("encoders", "checkpoints")}
+SIDEWAYS = {
+    ("synthetic", "boundary"),
+    ("metrics", "boundary"),
+    ("encoders", "checkpoints"),
+    ("overlaps", "synthetic"),
+}
 # a page that outgrew its size is split; a part lives where its whole does, and never imports it
 SPLIT = {
     "synthetic": "painting creatures things backdrops people patterns finishes stage furniture "
@@ -29,15 +35,41 @@ PACKAGES = {"seglab", *(f"seglab.{system}" for system in SYSTEMS)}
 INSIDE = {
     "pretrained": {"labels", "model"},  # reads weights of other programs into the model
     "threshold": {"task"},  # the width of the band, chosen after training
-    "scores": {"data", "labels", "pairs", "pictures", "see", "task"},  # what a segmenter is worth
+    "scores": {  # what a network is worth
+        "baselines",
+        "data",
+        "labels",
+        "metrics",
+        "order",
+        "pairs",
+        "pictures",
+        "see",
+        "task",
+    },
     "benchmarks": {"data"},  # the sets of the field, as their authors ship them
     "comparison": {"data", "scores"},  # scores on them beside the published ones
     "pictures": {"labels", "textures"},  # pictures and their truth, before they become lessons
-    "data": {"labels", "pairs", "pictures", "textures"},  # lessons
+    "data": {  # lessons
+        "cutouts",
+        "folders",
+        "holes",
+        "labels",
+        "pairs",
+        "pictures",
+        "simulate",
+        "textures",
+    },
     "sets": {"data", "pairs"},  # data sets as their authors ship them
     "store": {"pairs"},  # the same, in one file
-    "prepare": {"pairs", "store"},  # writing it
-    "model": {"labels", "parts"},  # a network and what it is built of
+    "prepare": {"files", "folders", "holes", "pairs", "store"},  # writing it
+    "simulate": {"holes"},  # completions as a network would have painted them
+    "files": {"holes"},  # the same samples, as files
+    "folders": {"files", "holes"},  # folders of them
+    "metrics": {"holes"},  # errors inside the hole
+    "baselines": {"blend", "holes", "order"},  # answers without a network
+    "occlusion": {"holes", "order", "task"},  # who covers whom, in annotated photographs
+    "model": {"blend", "labels", "order", "parts"},  # a network and what it is built of
+    "encdec": {"blend", "model"},  # another network, called alike
     "speed": {"model", "parts"},  # the same answers, faster
     "export": {"model"},  # for other programs
     "policies": {"labels"},  # which classes are wall
@@ -50,20 +82,29 @@ INSIDE = {
     "plan": {  # a run from flat parameters
         "benchmarks",
         "data",
+        "encdec",
         "matching",
         "model",
         "pairs",
+        "perceptual",
         "pictures",
         "pretrained",
         "sets",
         "store",
     },
     "task": {  # everything a system can do with a network
+        "baselines",
+        "blend",
         "data",
+        "encdec",
+        "holes",
         "labels",
         "matching",
+        "metrics",
         "model",
+        "order",
         "pairs",
+        "perceptual",
         "pictures",
         "plan",
         "policies",

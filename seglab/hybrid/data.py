@@ -12,12 +12,12 @@ from pathlib import Path
 import albumentations as A
 import cv2
 import torch
-from numpy.random import default_rng
+from numpy.random import Generator, default_rng
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from ..core import IGNORE, DatasetError, check_names, data_dir
 from .pairs import FolderPairs, Pair, PairSource
+from ..lessons import Lessons
 from ..synthetic import draw_people
 
 # %% ../../nbs/50a_hybrid.data.ipynb #dd796435
@@ -122,7 +122,7 @@ def _change(
     return image.contiguous(), plane.contiguous(), valid > 0
 
 # %% ../../nbs/50a_hybrid.data.ipynb #2fecfb62
-class HybridSamples(Dataset):
+class HybridSamples(Lessons):
     "Lessons: image, labels, and up to `slots` objects with their classes."
 
     def __init__(
@@ -133,26 +133,18 @@ class HybridSamples(Dataset):
         slots: int = 8,  # N, most objects of a picture
         seed: int = 0,
     ):
-        self.source, self.slots, self.augment, self.seed = source, slots, augment, seed
-        self.count, self.epoch = len(source) if count is None else count, 0
+        super().__init__(source, count, seed)
+        self.slots, self.augment = slots, augment
         self.transform = _augmentation(soft=source.kind == "alpha") if augment else None
 
-    def set_epoch(self, epoch: int) -> None:
-        "Draw other samples in every epoch; the training loop calls it."
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
-        if not 0 <= index < self.count:
-            raise IndexError(index)
+    def make(self, index: int, generator: Generator) -> dict[str, Tensor | str]:
+        "Picture `index`, changed if lessons are augmented, with both truths."
         start = self.epoch * self.count if self.augment else 0  # few of many: go on next epoch
         pair, kind = self.source[(start + index) % len(self.source)], self.source.kind
         image, plane, valid = pair.image, pair.plane, pair.inside
         if self.augment:
-            number = default_rng([self.seed, self.epoch, index]).integers(2**31)
-            image, plane, valid = _change(self.transform, int(number), image, plane, valid)
+            number = int(generator.integers(2**31))
+            image, plane, valid = _change(self.transform, number, image, plane, valid)
         least = plane.numel() // 1000 if self.augment else 1
         truth = objects_of(plane, valid, kind, self.slots, pair.name, least)
         if kind == "alpha":

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from ..boundary import grow, shrink, trimap_from_mask
 from ..core import BACKGROUND, FOREGROUND, IGNORE, UNKNOWN, DatasetError, check_names, data_dir
 from ..io import list_images, pair_by_stem, read_alpha, read_image, read_mask, read_trimap
+from ..lessons import Lessons
 from ..matting import estimate_foreground
 from ..synthetic import draw_matte
 
@@ -414,7 +414,7 @@ def _place(
     return image.clamp(0, 1).contiguous(), alpha.clamp(0, 1), valid > 0.999
 
 # %% ../../nbs/20_trimap.data.ipynb #a68cb7e1
-class TrimapSamples(Dataset):
+class TrimapSamples(Lessons):
     "Samples for training or measuring: image, mask, trimap, alpha, each `side` × `side` pixels."
 
     def __init__(
@@ -428,21 +428,12 @@ class TrimapSamples(Dataset):
         rough: str = "segmenter",  # one of `ROUGH_MASKS`: how training masks are spoilt
     ):
         check_names([rough], ROUGH_MASKS, "rough mask")
-        self.source, self.side, self.augment, self.rough = source, side, augment, rough
-        self.count, self.widen, self.seed, self.epoch = count or len(source), widen, seed, 0
+        super().__init__(source, count or None, seed)
+        self.side, self.augment, self.rough, self.widen = side, augment, rough, widen
         self.transform = _transform(side, augment)
 
-    def set_epoch(self, epoch: int) -> None:
-        "Draw other samples in every epoch; the training loop calls it."
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
-        if not 0 <= index < self.count:
-            raise IndexError(index)
-        generator = np.random.default_rng([self.seed, self.epoch, index])
+    def make(self, index: int, generator: np.random.Generator) -> dict[str, Tensor | str]:
+        "Picture `index`, placed in the square, with a rough mask and its trimap."
         matte = self.source.draw(index % len(self.source), generator)
         image, alpha, valid = _place(self.transform, matte, generator)
         opacity = alpha[0].numpy()

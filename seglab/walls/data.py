@@ -13,11 +13,11 @@ import albumentations as A
 import cv2
 import numpy as np
 import torch
-from numpy.random import default_rng
+from numpy.random import Generator
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from ..core import IGNORE
+from ..lessons import Lessons
 from .labels import find_classes
 from .pictures import Source, pictures
 from .textures import replace_wall
@@ -50,8 +50,22 @@ def _scale(
         labels, size, interpolation=nearest
     )
 
+# %% ../../nbs/40d_walls.data.ipynb #6856b0fe
+def _planes(image: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+    "(3, S, S) and (S, S)."
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(
+        labels
+    )
+
+
+def _exam(image: np.ndarray, labels: np.ndarray, side: int) -> tuple[Tensor, Tensor]:
+    "The whole view, fitted into the square; the rest of it is ignored."
+    image, labels = _scale(image, labels, side / max(labels.shape))
+    fitted = A.PadIfNeeded(side, side, fill=0, fill_mask=IGNORE)(image=image, mask=labels)
+    return _planes(fitted["image"], fitted["mask"])
+
 # %% ../../nbs/40d_walls.data.ipynb #c6ebeb55
-class WallSamples(Dataset):
+class WallSamples(Lessons):
     "Lessons (cut, lit, repainted by chance) or exams (whole views): image and labels."
 
     def __init__(
@@ -64,40 +78,23 @@ class WallSamples(Dataset):
         scales: tuple[float, float] = (0.5, 2.0),  # of a lesson's picture, least and greatest
         seed: int = 0,
     ):
-        self.source, self.side, self.augment, self.seed = source, side, augment, seed
-        self.count, self.epoch = len(source) if count is None else count, 0
-        self.repaint, self.scales = repaint, scales
+        super().__init__(source, count, seed)
+        self.side, self.augment, self.repaint, self.scales = side, augment, repaint, scales
         self.transforms = _cut(side), A.Compose([_LIGHT()])
         self.walls = torch.tensor(find_classes(source.targets, source.names))
 
-    def set_epoch(self, epoch: int) -> None:
-        "Draw other samples in every epoch; the training loop calls it."
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
-        if not 0 <= index < self.count:
-            raise IndexError(index)
+    def make(self, index: int, generator: Generator) -> dict[str, Tensor | str]:
+        "The square, and its labels."
         start = self.epoch * self.count if self.augment else 0  # few of many: go on next epoch
         name, image, labels = self.source[(start + index) % len(self.source)]
         image, labels = image.permute(1, 2, 0).numpy(), labels.to(torch.uint8).numpy()
-        make = self._lesson if self.augment else self._exam
-        image, labels = make(image, labels, default_rng([self.seed, self.epoch, index]))
+        if self.augment:
+            image, labels = self._lesson(image, labels, generator)
+        else:
+            image, labels = _exam(image, labels, self.side)
         return dict(name=name, image=image.float().div_(255), labels=labels.long())
 
-    def _exam(self, image: np.ndarray, labels: np.ndarray, _: np.random.Generator) -> tuple:
-        "The whole view, fitted into the square; the rest of it is ignored."
-        image, labels = _scale(image, labels, self.side / max(labels.shape))
-        fitted = A.PadIfNeeded(self.side, self.side, fill=0, fill_mask=IGNORE)(
-            image=image, mask=labels
-        )
-        return _planes(fitted["image"], fitted["mask"])
-
-    def _lesson(
-        self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator
-    ) -> tuple:
+    def _lesson(self, image: np.ndarray, labels: np.ndarray, generator: Generator) -> tuple:
         "A square of the view, in another light, perhaps with another wall."
         factor = generator.uniform(*self.scales) * self.side / min(labels.shape)
         image, labels = _scale(image, labels, factor)
@@ -110,13 +107,6 @@ class WallSamples(Dataset):
             wall = torch.isin(labels, self.walls)
             image = (replace_wall(image / 255, wall, generator) * 255).round().to(torch.uint8)
         return _planes(light(image=image.permute(1, 2, 0).numpy())["image"], labels.numpy())
-
-
-def _planes(image: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
-    "(3, S, S) and (S, S)."
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(
-        labels
-    )
 
 # %% ../../nbs/40d_walls.data.ipynb #54bd314a
 def dataset(

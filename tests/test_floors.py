@@ -19,6 +19,8 @@ SIDEWAYS = {
     ("synthetic", "boundary"),
     ("metrics", "boundary"),
     ("encoders", "checkpoints"),
+    ("inpaint", "boundary"),
+    ("inpaint", "checkpoints"),
     ("overlaps", "synthetic"),
 }
 # a page that outgrew its size is split; a part lives where its whole does, and never imports it
@@ -37,11 +39,14 @@ INSIDE = {
     "threshold": {"task"},  # the width of the band, chosen after training
     "scores": {  # what a network is worth
         "baselines",
+        "blend",
         "data",
+        "holes",
         "labels",
         "metrics",
         "order",
         "pairs",
+        "perceptual",
         "pictures",
         "see",
         "task",
@@ -54,6 +59,7 @@ INSIDE = {
         "folders",
         "holes",
         "labels",
+        "layout",
         "pairs",
         "pictures",
         "simulate",
@@ -61,10 +67,11 @@ INSIDE = {
     },
     "sets": {"data", "pairs"},  # data sets as their authors ship them
     "store": {"pairs"},  # the same, in one file
-    "prepare": {"files", "folders", "holes", "pairs", "store"},  # writing it
+    "prepare": {"files", "folders", "holes", "layout", "pairs", "store"},  # writing it
     "simulate": {"holes"},  # completions as a network would have painted them
-    "files": {"holes"},  # the same samples, as files
-    "folders": {"files", "holes"},  # folders of them
+    "layout": {"holes"},  # the same samples, as files
+    "files": {"holes", "layout"},  # single ones
+    "folders": {"files", "holes", "layout"},  # folders of them
     "metrics": {"holes"},  # errors inside the hole
     "baselines": {"blend", "holes", "order"},  # answers without a network
     "occlusion": {"holes", "order", "task"},  # who covers whom, in annotated photographs
@@ -74,7 +81,7 @@ INSIDE = {
     "export": {"model"},  # for other programs
     "policies": {"labels"},  # which classes are wall
     "boxes": {"labels"},  # what a front end sends
-    "repair": {"boxes", "fill", "labels", "lama"},  # a wall without its furniture
+    "repair": {"boxes", "fill", "labels"},  # a wall without its furniture
     "look": {"labels", "repaint"},  # pictures of it
     "align": {"shifts"},  # where views lie on each other
     "compose": {"align"},  # laid on each other

@@ -17,10 +17,10 @@ from scipy import optimize, special
 from torch import Tensor, nn
 
 from ..core import IGNORE, check_names, check_shapes
+from ..inpaint import fill_lama, find_lama, inpaint_navier_stokes, inpaint_telea, load_lama
 from .boxes import Box, Outcome, Selection, select
 from .fill import fill_wall
 from .labels import ADE20K, MOVABLE, find_classes
-from .lama import fill_lama, find_lama, load_lama
 from ..weights import WeightsUnavailable
 
 # %% ../../nbs/46c_walls.repair.ipynb #314a3fe1
@@ -108,16 +108,9 @@ def _distance(mask: np.ndarray) -> np.ndarray:
     "(H, W) float32 pixels to the nearest pixel of the mask."
     return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
 
-# %% ../../nbs/46c_walls.repair.ipynb #06d4bdbd
+# %% ../../nbs/46c_walls.repair.ipynb #e923a96d
 ENGINES = ("auto", "lama", "wallfill", "telea", "ns")
-
-
-def _by_opencv(image: Tensor, holes: np.ndarray, engine: str) -> Tensor:
-    "Fill holes by OpenCV, which wants 8 bits."
-    pixels = np.ascontiguousarray((image * 255).round().byte().permute(1, 2, 0).numpy())
-    method = dict(telea=cv2.INPAINT_TELEA, ns=cv2.INPAINT_NS)[engine]
-    filled = cv2.inpaint(pixels, holes.astype(np.uint8), 3, method)
-    return torch.from_numpy(filled).permute(2, 0, 1) / 255
+_FROM_THE_RIM = dict(telea=inpaint_telea, ns=inpaint_navier_stokes)
 
 
 def _by_surfaces(window: _Window) -> tuple[Tensor, str]:
@@ -129,7 +122,7 @@ def _by_surfaces(window: _Window) -> tuple[Tensor, str]:
         try:
             image = fill_wall(image, part, known)
         except ValueError:  # too little of this surface is in sight
-            filled = _by_opencv(window.image, window.holes, "telea")
+            filled = inpaint_telea(window.image, torch.from_numpy(window.holes)[None])
             image, note = torch.where(part, filled, image), "too little to learn from: telea"
     return image, note
 
@@ -164,7 +157,7 @@ def _fill_window(
     if engine == "lama":
         filled = _by_network(image, holes, network, config.largest)
     else:
-        filled = _by_opencv(image, holes, engine)
+        filled = _FROM_THE_RIM[engine](image, torch.from_numpy(holes)[None])
     return filled[:, top : top + height, left : left + width], border
 
 # %% ../../nbs/46c_walls.repair.ipynb #08528940

@@ -39,10 +39,11 @@ def fit_network(
     measure: Callable,  # network, batch -> named scores of each picture
     rehearse: Callable | None = None,  # instead of `step`, where memory is estimated
 ) -> list[dict[str, float]]:  # the history, a row an epoch
-    """Train into a folder: `last.safetensors`, `best.safetensors`, `history.csv`, `config.json`.
+    """Train into a folder: `last.safetensors`, `history.csv`, `config.json`.
 
-    In one process, or as one of several. A run that was stopped goes on if it is asked for again
-    with the same folder. Raises `ConfigError` if there is no folder to write to.
+    And `best.safetensors`, unless the score that decides is undefined (NaN) in every epoch. In one
+    process, or as one of several. A run that was stopped goes on if it is asked for again with the
+    same folder. Raises `ConfigError` if there is no folder to write to.
     """
     if not config.run_folder:
         raise ConfigError("run_folder: say where to write, such as outputs/walls/facades")

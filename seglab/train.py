@@ -48,7 +48,7 @@ class TrainConfig:
     learning_rate: float = 1e-4  # of the last layer, at its highest
     weight_decay: float = 0.05  # of weights; biases, norms and position codes have none
     optimizer: str = "adamw"  # "adamw", or "adam" whose weight decay is an L2 penalty
-    schedule: str = "cosine"  # "constant", "cosine" down to 0, "milestones"
+    schedule: str = "cosine"  # "constant", "cosine" or "linear" down to 0, "milestones"
     milestones: tuple[int, ...] = ()  # epochs after which the rate is multiplied by `gamma`
     gamma: float = 0.1
     warmup_steps: int = 0  # updates during which the rate rises linearly

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from seglab.core import ConfigError
-from seglab.rates import parameter_groups, rate_factor
+from seglab.rates import SCHEDULES, parameter_groups, rate_factor
 
 
 def rates(schedule):
@@ -23,6 +23,7 @@ def test_schedules_equal_those_of_pytorch():
 
     references = {
         ("cosine", 0): torch.optim.lr_scheduler.CosineAnnealingLR(sgd(), 100),
+        ("linear", 0): torch.optim.lr_scheduler.LinearLR(sgd(), 1.0, 0.0, 100),
         ("milestones", 0): torch.optim.lr_scheduler.MultiStepLR(sgd(), [30, 70], 0.1),
         ("constant", 10): torch.optim.lr_scheduler.LinearLR(sgd(), 0.1, 1.0, 9),
     }
@@ -32,7 +33,7 @@ def test_schedules_equal_those_of_pytorch():
         assert torch.allclose(ours, rates(reference), atol=1e-9), name
 
 
-@pytest.mark.parametrize("name", ["constant", "cosine", "milestones"])
+@pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("warmup", [0, 1, 5, 50, 500])
 def test_factors_stay_in_range_beyond_the_end(name, warmup):
     factor = rate_factor(name, 50, warmup, (10,), 0.5)

@@ -22,10 +22,12 @@ from transformers import (
 )
 
 from seglab.checkpoints import CheckpointError, load, save
+from seglab.trimap.model import TrimapModel
+from seglab.trimap.model import preset as trimap_preset
 from seglab.walls import pretrained
 from seglab.walls.labels import ADE20K
 from seglab.walls.model import WallsModel, preset
-from seglab.walls.pretrained import from_segformer
+from seglab.walls.pretrained import from_segformer, open_network
 from seglab.weights import WeightsUnavailable
 
 transformers.logging.set_verbosity_error()
@@ -248,3 +250,26 @@ def test_offline_nobody_is_asked() -> None:
         from_segformer("nobody/segformer-b9")
     assert time.perf_counter() - started < 2
     assert issubclass(WeightsUnavailable, OSError)
+
+
+def test_every_kind_of_checkpoint_opens(folder: Path, tmp_path: Path) -> None:
+    names = ("sky", "wall")
+    untaught = open_network("", names, side=64)
+    assert untaught.config.names == names and untaught.config.side == 64
+    assert not untaught.training
+    save(untaught, tmp_path / "ours.safetensors")
+    ours = open_network(str(tmp_path / "ours.safetensors"), ("another", "wall"))
+    assert ours.config == untaught.config and not ours.training
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(ours(image), untaught(image))
+    theirs = open_network(str(folder), names)
+    assert theirs.config.names == ADE20K and "SegFormer weights" in theirs.origin
+
+
+def test_a_checkpoint_of_another_system_is_refused(tmp_path: Path) -> None:
+    save(TrimapModel(trimap_preset("tiny")), tmp_path / "trimap.safetensors")
+    with pytest.raises(CheckpointError, match="holds a TrimapModel, no WallsModel"):
+        open_network(tmp_path / "trimap.safetensors", ("sky", "wall"))
+    with pytest.raises(FileNotFoundError, match="there is no such folder"):
+        open_network("./away", ("sky", "wall"))

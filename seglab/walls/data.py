@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..core import IGNORE
 from ..lessons import Lessons
-from .labels import find_classes
+from .labels import wall_mask
 from .pictures import Source, pictures
 from .textures import replace_wall
 
@@ -81,7 +81,6 @@ class WallSamples(Lessons):
         super().__init__(source, count, seed)
         self.side, self.augment, self.repaint, self.scales = side, augment, repaint, scales
         self.transforms = _cut(side), A.Compose([_LIGHT()])
-        self.walls = torch.tensor(find_classes(source.targets, source.names))
 
     def make(self, index: int, generator: Generator) -> dict[str, Tensor | str]:
         "The square, and its labels."
@@ -104,7 +103,7 @@ class WallSamples(Lessons):
         out = cut(image=image, mask=labels)
         image, labels = _planes(out["image"], out["mask"])
         if generator.random() < self.repaint:
-            wall = torch.isin(labels, self.walls)
+            wall = wall_mask(labels, self.source.targets, self.source.names)
             image = (replace_wall(image / 255, wall, generator) * 255).round().to(torch.uint8)
         return _planes(light(image=image.permute(1, 2, 0).numpy())["image"], labels.numpy())
 

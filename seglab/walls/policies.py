@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from ..core import check_names, check_shapes
-from .labels import ADE20K, INDOOR, MOVABLE, PICTURES, find_classes
+from .labels import ADE20K, INDOOR, MOVABLE, PICTURES, find_classes, wall_mask
 
 # %% ../../nbs/42_walls.policies.ipynb #4cc7e375
 POLICIES = ("names", "adaptive", "recover")
@@ -92,7 +92,7 @@ def find_wall(
 ) -> tuple[Tensor, tuple[str, ...]]:  # (H, W) bool; the names that were used
     "The wall mask of a label map. A view without wall gives an empty mask."
     used = choose_targets(labels, targets, known, policy)
-    wall = torch.isin(labels, torch.tensor(find_classes(used, known), device=labels.device))
+    wall = wall_mask(labels, used, known)
     if policy == "recover":
         wall = wall | recover_murals(labels, wall, known)
     return wall, used
@@ -122,7 +122,7 @@ class Occluder:
         box = dict(xyxy=list(self.box), label=self.name, action="remove")
         return box | dict(id=self.label, area=self.area, mask=mask)
 
-
+# %% ../../nbs/42_walls.policies.ipynb #a9ddf327
 def find_occluders(
     labels: Tensor,  # (H, W) int64 classes
     wall: Tensor,  # (H, W) bool

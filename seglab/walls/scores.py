@@ -19,14 +19,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..core import IGNORE
-from ..metrics import mask_iou
-from ..regions import boundary_f, class_iou, confusion, mean_iou, pixel_accuracy
+from ..regions import class_iou, confusion, mean_iou, pixel_accuracy
 from ..show import COLOURS
-from .labels import find_classes
 from .pictures import Repainted, Source
 from .see import USUAL, Look
-from .task import predict
+from .task import predict, score_mask
 
 # %% ../../nbs/45_walls.scores.ipynb #89fc3430
 class Answer(NamedTuple):
@@ -103,19 +100,11 @@ def score_answer(
     targets: Sequence[str],  # those that are wall
 ) -> dict[str, object]:  # name -> score, and `counts`, the confusion table or None
     "Scores of one answer; NaN where undefined."
-    numbers = torch.tensor(find_classes(targets, names))
-    ignored = (labels == IGNORE)[None, None]
-    mask, true = answer.mask[None, None].cpu(), torch.isin(labels, numbers)[None, None]
-    right = ((mask == true) & ~ignored).sum() / (~ignored).sum()
-    row = dict(
-        wall_iou=mask_iou(mask, true, ignored).item(),
-        boundary_f=boundary_f(mask, true, ignore=ignored).item(),
-        wall_accuracy=right.item(),
-    )
+    scores = score_mask(answer.mask[None].cpu(), labels[None], names, targets)
     counts = None
     if answer.labels is not None:
         counts = confusion(answer.labels[None].cpu(), labels[None], len(names))[0]
-    return row | dict(counts=counts)
+    return {name: score.item() for name, score in scores.items()} | dict(counts=counts)
 
 
 def score_pictures(

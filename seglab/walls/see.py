@@ -87,7 +87,7 @@ def _windows(
             weight[place] += fade
     return total / weight
 
-
+# %% ../../nbs/42c_walls.see.ipynb #02050bf9
 @torch.inference_mode()
 def ask(
     model: nn.Module,  # a WallsModel
@@ -126,7 +126,7 @@ def _blocks(
             weights.scatter_add_(1, near[pixels, None] - source.start, much[pixels, None])
         yield pixels, source, weights
 
-
+# %% ../../nbs/42c_walls.see.ipynb #d3447963
 def decide(
     logits: Tensor,  # (K, h, w)
     size: tuple[int, int],  # height and width to enlarge to, in pixels
@@ -141,11 +141,12 @@ def decide(
     members = [torch.tensor(list(numbers), dtype=torch.int64, device=device) for numbers in groups]
     columns = [(*place, w.T.to(device)) for *place, w in _blocks(logits.shape[2], size[1], block)]
     for rows, high, down in _blocks(logits.shape[1], size[0], block):
+        down = down.to(device)
         for wide, across, right in columns:
             part = logits[:, high, across]
             highest, lowest = part.amax(dim=(1, 2)), part.amin(dim=(1, 2))
             kept = (highest >= lowest.max() - margin).nonzero()[:, 0]
-            enlarged = down.to(device) @ part[kept] @ right
+            enlarged = down @ part[kept] @ right
             best, likeliest = enlarged.max(dim=0)
             labels[rows, wide] = kept[likeliest]
             shares = enlarged.sub_(best).exp_()

@@ -62,7 +62,7 @@ def _document(source: str | Path | dict) -> dict:
         raise BoxError(f'boxes: must be an object with the key "boxes", got {type(found).__name__}')
     return found
 
-
+# %% ../../nbs/46bb_walls.boxes.ipynb #1ee75d2d
 def _read_box(number: int, entry: dict, size: tuple[int, int], shown: tuple[int, int]) -> Box:
     "One box, in pixels of the picture."
     try:
@@ -87,7 +87,7 @@ def _read_box(number: int, entry: dict, size: tuple[int, int], shown: tuple[int,
     reason = f"covers {area:.1f} pixels of the picture, needs 4" if area < 4 else ""
     return Box(*cut, entry.get("label"), action, reason)
 
-
+# %% ../../nbs/46bb_walls.boxes.ipynb #71ab9576
 def read_boxes(
     source: str | Path | dict,  # JSON: text, a file, or what a parser made of it
     size: tuple[int, int],  # height and width of the picture, in pixels
@@ -185,7 +185,7 @@ def _select_box(
     note = "no thing has half of its pixels inside: the rectangle is taken"
     return rectangle, Outcome("rectangle", corners, int(rectangle.sum()), note=note)
 
-
+# %% ../../nbs/46bb_walls.boxes.ipynb #c954120c
 def _touching(pieces: _Pieces, allowed: np.ndarray, wall: np.ndarray) -> np.ndarray:
     "(N + 1,) bool: the allowed pieces within 3 pixels of the wall, or of another such piece."
     chosen, reached = None, wall

@@ -141,7 +141,7 @@ def rank_steps(
     order = np.argsort(errors, kind="stable")
     return steps[order][errors[order] <= 3 * errors.min()]
 
-
+# %% ../../nbs/46_walls.fill.ipynb #621db7ec
 def repeat_wall(
     flat: np.ndarray,  # (H, W, 3) flattened colours
     known: np.ndarray,  # (H, W) bool

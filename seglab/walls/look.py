@@ -115,7 +115,7 @@ def class_picker(
 
     return Board(control, draw)
 
-
+# %% ../../nbs/48b_walls.look.ipynb #06826b14
 def compare_slider(
     before: Tensor,  # (3, H, W) float in [0, 1]
     after: Tensor,  # the same size

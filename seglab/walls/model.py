@@ -24,10 +24,17 @@ from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 from ..core import ConfigError, check_names, check_shapes
 from .labels import ADE20K
 
-# %% ../../nbs/41_walls.model.ipynb #4822a504
+# %% ../../nbs/41_walls.model.ipynb #f819f7ed
 ARCHITECTURES = ("segformer", "fcn", "deeplabv3")
+TORCHVISION = ("resnet50", "resnet101")  # as in its published segmentation networks
 
 
+def _check_backbone(name: str) -> None:
+    "Raise `ConfigError` unless torchvision or timm has a network of this name."
+    if name not in TORCHVISION and not timm.is_model(name):
+        check_names([name], [*TORCHVISION, *timm.list_models()], "backbone")
+
+# %% ../../nbs/41_walls.model.ipynb #4822a504
 @dataclass(frozen=True)
 class WallsConfig:
     "Kind and size of the network. Raises `ConfigError` where the numbers don't fit together."
@@ -60,15 +67,6 @@ class WallsConfig:
             )
         elif any(width % heads for width, heads in zip(self.widths, self.heads, strict=True)):
             raise ConfigError(f"heads: {self.heads} cannot share {self.widths} features evenly")
-
-
-def _check_backbone(name: str) -> None:
-    "Raise `ConfigError` unless torchvision or timm has a network of this name."
-    if name not in TORCHVISION and not timm.is_model(name):
-        check_names([name], [*TORCHVISION, *timm.list_models()], "backbone")
-
-
-TORCHVISION = ("resnet50", "resnet101")  # as in its published segmentation networks
 
 # %% ../../nbs/41_walls.model.ipynb #bf49711c
 _WIDE = WallsConfig(widths=(64, 128, 320, 512))
@@ -155,6 +153,25 @@ def _segformer(c: WallsConfig) -> SegformerForSemanticSegmentation:
     net.decode_head.__class__ = Head  # the same layers, computed in another order
     return net
 
+# %% ../../nbs/41_walls.model.ipynb #5bc5abc6
+def _backbone(c: WallsConfig) -> tuple[nn.Module, int]:
+    "A network whose last map has stride 8, and how many features that has."
+    if c.backbone in TORCHVISION:
+        net = getattr(resnet, c.backbone)(replace_stride_with_dilation=[False, True, True])
+        return IntermediateLayerGetter(net, {"layer4": "out"}), net.fc.in_features
+    smaller = {}
+    if c.shrink > 1:
+        channels = tuple(width // c.shrink for width in (64, 128, 256, 512))
+        smaller = dict(channels=channels, stem_width=32 // c.shrink)
+    settings = dict(features_only=True, output_stride=8, out_indices=(-1,))
+    try:
+        net = timm.create_model(c.backbone, **settings, **smaller)
+    except (TypeError, RuntimeError, NotImplementedError, AssertionError) as problem:
+        raise ConfigError(
+            f"backbone: {c.backbone} cannot be built with stride 8 and shrink {c.shrink} ({problem})"
+        ) from problem
+    return net, net.feature_info.channels()[-1]
+
 # %% ../../nbs/41_walls.model.ipynb #3fadca7c
 class Dilated(nn.Module):
     "A convolutional network at stride 8 with a head of FCN or DeepLabV3, named as in torchvision."
@@ -179,25 +196,6 @@ class Dilated(nn.Module):
     ) -> Tensor:  # (B, K, H / 8, W / 8) logits
         maps = self.backbone(x)
         return self.classifier(maps["out"] if isinstance(maps, dict) else maps[-1])
-
-
-def _backbone(c: WallsConfig) -> tuple[nn.Module, int]:
-    "A network whose last map has stride 8, and how many features that has."
-    if c.backbone in TORCHVISION:
-        net = getattr(resnet, c.backbone)(replace_stride_with_dilation=[False, True, True])
-        return IntermediateLayerGetter(net, {"layer4": "out"}), net.fc.in_features
-    smaller = {}
-    if c.shrink > 1:
-        channels = tuple(width // c.shrink for width in (64, 128, 256, 512))
-        smaller = dict(channels=channels, stem_width=32 // c.shrink)
-    settings = dict(features_only=True, output_stride=8, out_indices=(-1,))
-    try:
-        net = timm.create_model(c.backbone, **settings, **smaller)
-    except (TypeError, RuntimeError, NotImplementedError, AssertionError) as problem:
-        raise ConfigError(
-            f"backbone: {c.backbone} cannot be built with stride 8 and shrink {c.shrink} ({problem})"
-        ) from problem
-    return net, net.feature_info.channels()[-1]
 
 # %% ../../nbs/41_walls.model.ipynb #cd1cb9e0
 class WallsModel(nn.Module):

@@ -53,7 +53,7 @@ def repaint(
     painted[:, mask[0]] = pixels.lerp(torch.from_numpy(relit).T, weight).clamp(0, 1).to(image)
     return painted
 
-
+# %% ../../nbs/48_walls.repaint.ipynb #ef56c448
 def _as_picture(paint: Sequence[float] | Tensor, image: Tensor) -> Tensor:  # (3, H, W)
     "One colour as a picture, or a picture as it is."
     paint = torch.as_tensor(paint, dtype=torch.float32)

@@ -48,7 +48,7 @@ def split_hole(
     hidden[hole] = numbers[np.argmax(_affine((inside - middle) / extent) @ lines, axis=1)]
     return hidden
 
-
+# %% ../../nbs/46c_walls.repair.ipynb #71f34c16
 def _affine(places: np.ndarray) -> np.ndarray:
     "(P, 3): the places and a one."
     return np.concatenate([places, np.ones((len(places), 1))], axis=1)

@@ -57,7 +57,6 @@ INSIDE = {
     "data": {  # lessons
         "cutouts",
         "folders",
-        "holes",
         "labels",
         "layout",
         "pairs",
@@ -67,16 +66,17 @@ INSIDE = {
     },
     "sets": {"data", "pairs"},  # data sets as their authors ship them
     "store": {"pairs"},  # the same, in one file
-    "prepare": {"files", "folders", "holes", "layout", "pairs", "store"},  # writing it
+    "prepare": {"folders", "holes", "layout", "pairs", "results", "store"},  # writing it
     "simulate": {"holes"},  # completions as a network would have painted them
     "layout": {"holes"},  # the same samples, as files
-    "files": {"holes", "layout"},  # single ones
-    "folders": {"files", "holes", "layout"},  # folders of them
-    "metrics": {"holes"},  # errors inside the hole
-    "baselines": {"blend", "holes", "order"},  # answers without a network
-    "occlusion": {"holes", "order", "task"},  # who covers whom, in annotated photographs
-    "model": {"blend", "labels", "order", "parts"},  # a network and what it is built of
-    "encdec": {"blend", "model"},  # another network, called alike
+    "folders": {"holes", "layout"},  # folders of them
+    "results": {"layout", "simulate"},  # what a completion model wrote
+    "files": {"blend", "folders", "layout", "order", "task"},  # files in, files out
+    "baselines": {"blend", "order"},  # answers without a network
+    "occlusion": {"holes"},  # who covers whom, in annotated photographs
+    "slots": {"blend"},  # what follows from logits
+    "model": {"blend", "labels", "parts", "slots"},  # a network and what it is built of
+    "encdec": {"slots"},  # another network, called alike
     "speed": {"model", "parts"},  # the same answers, faster
     "export": {"model"},  # for other programs
     "policies": {"labels"},  # which classes are wall
@@ -100,10 +100,8 @@ INSIDE = {
         "store",
     },
     "task": {  # everything a system can do with a network
-        "baselines",
         "blend",
         "data",
-        "encdec",
         "holes",
         "labels",
         "matching",
@@ -119,6 +117,7 @@ INSIDE = {
         "robot",
         "see",
         "segment",
+        "slots",
     },
     "session": {"task"},
     "widget": {"session"},

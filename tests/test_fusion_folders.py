@@ -205,7 +205,7 @@ def test_what_is_not_there_is_named(tmp_path):
 def test_lists_are_cleaned_and_the_cleaning_is_told(tmp_path, encoding):
     path = tmp_path / "train_list.txt"
     path.write_bytes("b\r\n\r\n a \r\nb\r\nc.jpg\r\n\r\n".encode(encoding))
-    with pytest.warns(UserWarning, match="train_list.txt: 2 blank lines, 1 repeated names"):
+    with pytest.warns(UserWarning, match="train_list.txt: blank lines 2, repeated names 1"):
         assert layout.read_list(path) == ["b", "a", "c"]
 
 

@@ -135,6 +135,15 @@ def test_pixels_without_hole_and_object_are_the_photos_own():
     assert free.any() and torch.equal(backdrop[free], partial[free])
 
 
+def test_a_white_belly_is_nothing_to_learn_from():
+    body, belly = plane((10, 10, 70, 70)), plane((40, 20, 12, 12))
+    image = torch.where(body, 0.6, torch.full((3, 100, 100), 0.25)).masked_fill(belly, 1)
+    mask = plane((40, 34, 20, 20))  # beside it, inside the body
+    backdrop = holes.paint_backdrop(holes.erase(image, mask), mask, (body & ~belly)[None])
+    assert (backdrop[mask.expand(3, -1, -1)] - 0.25).abs().max() < 0.01
+    assert (backdrop[belly.expand(3, -1, -1)] == 1).all()  # outside hole and objects it stays
+
+
 def test_degenerate_backdrops():
     image, nothing = torch.rand(3, 50, 50), torch.zeros(1, 50, 50, dtype=torch.bool)
     assert torch.equal(holes.paint_backdrop(image, nothing, nothing[None].float()), image)

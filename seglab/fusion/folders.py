@@ -111,7 +111,7 @@ def _choose(found: dict[int, tuple], slots: int, mask: Tensor) -> list[int | Non
 def _load(
     folder: str | Path, name: str, slots: int, side: int | None, fit: str | None
 ) -> tuple[dict[str, Tensor], dict[str, int]]:
-    "A sample, and what was found on the way to it."
+    "A sample without its backdrop, and what was found on the way to it."
     if fit is not None:
         check_names([fit], ["resize"], "fit")
     files = find_files(folder, name)
@@ -124,7 +124,6 @@ def _load(
     size = (side, side) if side else tuple(mask.shape[-2:])
     sample = dict(name=name, partial=resize_partial(partial, mask, size), mask=resize(mask, size))
     sample |= _stack(objects, size)
-    sample["backdrop"] = paint_backdrop(sample["partial"], sample["mask"], sample["alphas"])
     if files.target:
         sample["target"] = resize(like[1], size)
     share = mask.float().mean().item()
@@ -167,7 +166,9 @@ def read_sample(
 
     Raises `DatasetError` naming what is missing, broken, or of another size than the rest.
     """
-    return _load(folder, name, slots, side, fit)[0]
+    sample = _load(folder, name, slots, side, fit)[0]
+    behind = paint_backdrop(sample["partial"], sample["mask"], sample["alphas"])
+    return sample | dict(backdrop=behind)
 
 # %% ../../nbs/30d_fusion.folders.ipynb #b6914a59
 def is_complete(

@@ -10,10 +10,12 @@ __all__ = ['TOLERANCE', 'SPECK', 'MODES', 'is_white', 'clean', 'find_alpha', 'ov
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..boundary import grow
 from ..core import check_names, check_shapes
+from ..inpaint import inpaint_telea
 
 # %% ../../nbs/30_fusion.holes.ipynb #0fa23964
 TOLERANCE = 8 / 255  # how far from 1 white may be
@@ -160,29 +162,20 @@ _POCKET = 0.02  # share of the picture below which an enclosed remainder isn't t
 _LEAST = 0.02  # share of the picture that must be left to learn the backdrop from
 
 
-def _reduce(
-    picture: np.ndarray,  # (H, W, 3) uint8
-    unknown: np.ndarray,  # (H, W) bool
-) -> tuple[np.ndarray, np.ndarray]:  # the same two, longest side at most `_LONGEST`
-    scale = _LONGEST / max(unknown.shape)
-    if scale >= 1:
-        return picture, unknown
-    size = tuple(max(1, round(side * scale)) for side in reversed(unknown.shape))
-    share = cv2.resize(unknown.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA), share > 0
-
-
 def _carry_inwards(
     partial: Tensor,  # (3, H, W) in [0, 1]
     unknown: Tensor,  # (1, H, W) bool
 ) -> Tensor:  # (3, H, W) float32 in [0, 1], of use where it is unknown
-    'Telea\'s inpainting, "An image inpainting technique based on the fast marching method", 2004.'
-    picture = partial.detach().cpu().mul(255).round().byte().permute(1, 2, 0).numpy()
-    small, missing = _reduce(np.ascontiguousarray(picture), unknown[0].cpu().numpy())
-    filled = cv2.inpaint(small, missing.astype(np.uint8), _RADIUS, cv2.INPAINT_TELEA)
+    "Telea's inpainting, at a reduced size where the picture is large."
     height, width = unknown.shape[-2:]
-    filled = cv2.resize(filled, (width, height), interpolation=cv2.INTER_LINEAR)
-    return torch.from_numpy(filled).permute(2, 0, 1).float().div(255).to(partial.device)
+    scale = _LONGEST / max(height, width)
+    if scale >= 1:
+        return inpaint_telea(partial, unknown, _RADIUS)
+    size = [max(1, round(side * scale)) for side in (height, width)]
+    small = F.interpolate(partial[None], size, mode="area")[0].clamp(0, 1)
+    missing = F.interpolate(unknown[None].float(), size, mode="area")[0] > 0
+    filled = inpaint_telea(small, missing, _RADIUS)[None]
+    return F.interpolate(filled, (height, width), mode="bilinear", align_corners=False)[0]
 
 
 def paint_backdrop(

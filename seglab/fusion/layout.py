@@ -143,7 +143,7 @@ def read_list(
         raise DatasetError(f"{path}: the list is empty")
     if len(unique) < len(lines):
         blank, twice = len(lines) - len(names), len(names) - len(unique)
-        warnings.warn(f"{path.name}: {blank} blank lines, {twice} repeated names", stacklevel=2)
+        warnings.warn(f"{path.name}: blank lines {blank}, repeated names {twice}", stacklevel=2)
     return unique
 
 

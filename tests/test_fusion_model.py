@@ -13,16 +13,10 @@ from seglab import checkpoints
 from seglab.core import ConfigError
 from seglab.fusion.data import dataset
 from seglab.fusion.encdec import AmodalFusionTransformer, EncoderDecoderConfig
-from seglab.fusion.model import (
-    FusionConfig,
-    FusionOutput,
-    SlotFusionTransformer,
-    count_copies,
-    preset,
-    stack_logits,
-)
+from seglab.fusion.model import FusionConfig, SlotFusionTransformer, preset
+from seglab.fusion.slots import FusionInput, FusionOutput, count_copies, stack_logits
 
-NAMES = ("partial", "mask", "completions", "alphas", "valid", "backdrop")
+NAMES = FusionInput._fields
 SLOTS = ("completions", "alphas", "valid")
 SEED = EncoderDecoderConfig(4, True, 16, 4, 2, 2, hidden=32)
 

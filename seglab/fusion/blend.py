@@ -91,22 +91,27 @@ def stack_by_order(
     for front in range(sizes["N"]):
         covered = order[:, front, :, None, None] * alphas[:, front : front + 1]
         light = light + (1 - covered).clamp(min=_LEAST).log()
-    # an object that isn't there must not decide what counts as the greatest
-    brightest = light.masked_fill(alphas == 0, -torch.inf).amax(dim=1, keepdim=True)
-    shares = alphas * (light - brightest.clamp(min=-1e4).detach()).clamp(max=0).exp()
+    light = light.masked_fill(alphas == 0, -torch.inf)  # an object that isn't there has no say
+    brightest = light.amax(dim=1, keepdim=True).clamp(min=-1e4).detach()
+    shares = alphas * (light - brightest).exp()
     shares = shares / shares.sum(dim=1, keepdim=True).clamp(min=1e-30)
     return torch.cat([shares * (1 - background), background], dim=1)
 
 # %% ../../nbs/31b_fusion.blend.ipynb #4c674226
 def enlarge_weights(
-    weights: Tensor,  # (B, N + 1, H, W) in [0, 1], sum 1
-    size: tuple[int, int],  # height and width wanted, in pixels
-) -> Tensor:  # (B, N + 1, *size) in [0, 1], sum 1
-    "The same weights at another size: bilinear, averaged where that is smaller."
-    check_shapes(weights=(weights, "B S H W"))
-    if weights.shape[-2:] == torch.Size(size):
-        return weights
-    weights = F.interpolate(weights.float(), tuple(size), mode="bilinear", antialias=True)
+    weights: Tensor,  # (B, N + 1, h, w) in [0, 1], sum 1, the background last
+    size: tuple[int, int],  # H and W wanted, in pixels
+    alphas: Tensor | None = None,  # (B, N, 1, H, W) in [0, 1]; outside them completions are white
+) -> Tensor:  # (B, N + 1, H, W) in [0, 1], sum 1
+    "The same weights at another size: bilinear, averaged where that is smaller, none on white."
+    sizes = check_shapes(weights=(weights, "B S H W"))
+    weights = weights.float()
+    if weights.shape[-2:] != torch.Size(size):
+        weights = F.interpolate(weights, tuple(size), mode="bilinear", antialias=True)
+    if alphas is not None:
+        check_shapes(alphas=(alphas, f"{sizes['B']} {sizes['S'] - 1} 1 {size[0]} {size[1]}"))
+        objects = weights[:, :-1] * alphas[:, :, 0]
+        weights = torch.cat([objects, weights[:, -1:].clamp(min=1e-6)], dim=1)
     return weights / weights.sum(dim=1, keepdim=True)
 
 # %% ../../nbs/31b_fusion.blend.ipynb #19de068e

@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..core import ConfigError
-from .model import FusionOutput, check_slots, finish, pad_to
+from .slots import FusionInput, FusionOutput, finish, pad_to
 from ..positions import SinePositions
 
 # %% ../../nbs/32b_fusion.encdec.ipynb #5b77415c
@@ -55,6 +55,8 @@ def _double(channels: int, result: int) -> nn.Sequential:
 class AmodalFusionTransformer(nn.Module):
     "The seed's network: a weight for each of N completions, at every pixel."
 
+    reach = 0  # pixels that completions are continued beyond their outlines
+
     def __init__(self, config: EncoderDecoderConfig):
         super().__init__()
         self.config, c = config, config
@@ -81,20 +83,19 @@ class AmodalFusionTransformer(nn.Module):
         backdrop: Tensor,  # (B, 3, H, W) in [0, 1]
     ) -> FusionOutput:
         "Raises `ConfigError` for another number of completions than the network was made for."
-        check_slots(partial, mask, completions, alphas, valid, backdrop)
+        given = FusionInput(partial, mask, completions, alphas, valid, backdrop).checked()
         if completions.shape[1] != self.config.slots:
             raise ConfigError(
                 f"completions: this network was made for {self.config.slots}, got "
                 f"{completions.shape[1]}; SlotFusionTransformer takes any number"
             )
         empty = ~valid[:, :, None, None, None]
-        slots = (2 * completions - 1).masked_fill(empty, 0).flatten(1, 2)
-        shown = [2 * partial - 1, mask, slots]
-        logits = self._logits(pad_to(torch.cat(shown, dim=1), 4))
+        slots = (2 * given.completions - 1).masked_fill(empty, 0).flatten(1, 2)
+        logits = self._logits(pad_to(torch.cat([2 * partial - 1, mask, slots], dim=1), 4))
         logits = logits[..., : mask.shape[-2], : mask.shape[-1]]
         if not self.config.background:
             logits = torch.cat([logits, torch.full_like(logits[:, :1], -torch.inf)], dim=1)
-        return finish(logits, partial, mask, completions, alphas, valid, backdrop)
+        return finish(logits, given)
 
     def _logits(self, x: Tensor) -> Tensor:
         "(B, N or N + 1, H, W) of the stacked input (B, C, H, W)."

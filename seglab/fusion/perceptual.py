@@ -46,6 +46,15 @@ def hole_window(
         return None
     return _widen(rows, mask.shape[1]), _widen(columns, mask.shape[2])
 
+
+def _of_one_size(windows: list[tuple[slice, slice] | None]) -> list[list[int]]:
+    "Numbers of the windows that are equally large, together."
+    groups: dict[tuple[int, int], list[int]] = {}
+    for i, window in enumerate(windows):
+        if window:
+            groups.setdefault(tuple(s.stop - s.start for s in window), []).append(i)
+    return [*groups.values()]
+
 # %% ../../nbs/33_fusion.perceptual.ipynb #fc4a014c
 _BACKBONES = {  # network: torchvision's file, least side of a picture in pixels
     "vgg": (models.VGG16_Weights.IMAGENET1K_V1.url, 16),
@@ -119,6 +128,16 @@ def slope_difference(
     slopes = F.conv2d(F.pad(planes, (1, 1, 1, 1), mode="replicate"), kernels.to(planes.dtype))
     return slopes.abs().unflatten(0, image.shape[:2]).mean(dim=(1, 2, 3, 4))
 
+# %% ../../nbs/33_fusion.perceptual.ipynb #af9dc091
+def _check(image: Tensor, target: Tensor, mask: Tensor, least: int, label: str) -> None:
+    "Raise `ValueError` unless these are pictures with holes, large enough for a metric."
+    check_shapes(image=(image, "B 3 H W"), target=(target, "B 3 H W"), mask=(mask, "B 1 H W"))
+    if min(mask.shape[2:]) < least or mask.dtype != torch.bool:
+        raise ValueError(
+            f"{label}: needs a bool mask and sides of {least} pixels or more, "
+            f"got {mask.dtype}, {tuple(mask.shape[2:])}"
+        )
+
 # %% ../../nbs/33_fusion.perceptual.ipynb #4979914e
 class PerceptualLoss(nn.Module):
     "How different pictures look inside their holes; holds nothing that trains or is saved."
@@ -135,12 +154,7 @@ class PerceptualLoss(nn.Module):
 
     def _scores(self, image: Tensor, target: Tensor, mask: Tensor) -> dict[int, Tensor]:
         "Number of a picture with a hole: its score."
-        check_shapes(image=(image, "B 3 H W"), target=(target, "B 3 H W"), mask=(mask, "B 1 H W"))
-        if min(mask.shape[2:]) < self.least or mask.dtype != torch.bool:
-            raise ValueError(
-                f"{self.label}: needs a bool mask and sides of {self.least} pixels or more, "
-                f"got {mask.dtype}, {tuple(mask.shape[2:])}"
-            )
+        _check(image, target, mask, self.least, self.label)
         windows = [hole_window(hole) for hole in mask.cpu()]
         composed = torch.where(mask, image, target)
         scores = {}
@@ -165,15 +179,6 @@ class PerceptualLoss(nn.Module):
         "The mean over the pictures that have a hole, 0 where none has one; called as `each`."
         scores = [*self._scores(image, target, mask).values()]
         return torch.stack(scores).mean() if scores else image[:0].sum()
-
-
-def _of_one_size(windows: list[tuple[slice, slice] | None]) -> list[list[int]]:
-    "Numbers of the windows that are equally large, together."
-    groups: dict[tuple[int, int], list[int]] = {}
-    for i, window in enumerate(windows):
-        if window:
-            groups.setdefault(tuple(s.stop - s.start for s in window), []).append(i)
-    return [*groups.values()]
 
 # %% ../../nbs/33_fusion.perceptual.ipynb #e100f14f
 def _agree(image: Tensor, target: Tensor) -> Tensor:

@@ -26,10 +26,10 @@ from seglab.fusion.blend import (
 )
 from .holes import find_alpha, paint_backdrop
 from .metrics import hole_scores, residual_iou, slot_accuracy
-from .model import FusionOutput
 from .order import order_accuracy
 from .perceptual import perceptual_loss
 from .plan import FitConfig, build_loaders, build_network, plan_training
+from .slots import FusionInput, FusionOutput, continue_outwards
 from ..losses import sum_over_processes
 from ..show import show_strip
 from ..train import Batch
@@ -37,8 +37,7 @@ from ..train import Batch
 # %% ../../nbs/35_fusion.task.ipynb #17cbd717
 def ask(model: nn.Module, batch: Batch) -> FusionOutput:
     "What the network says about a batch of samples."
-    names = ("partial", "mask", "completions", "alphas", "valid", "backdrop")
-    return model(*[batch[name] for name in names])
+    return model(*[batch[name] for name in FusionInput._fields])
 
 
 def _mean_where(
@@ -118,7 +117,7 @@ def _shrink(x: Tensor, size: tuple[int, int], exact: bool = False) -> Tensor:
     "(…, C, H, W) at another size: averages, or for masks whole pixels."
     if x.shape[-2:] == torch.Size(size):
         return x
-    way = dict(mode="nearest-exact") if exact else dict(mode="bilinear", antialias=True)
+    way = dict(mode="nearest-exact") if exact else dict(mode="area")
     flat = F.interpolate(x.flatten(0, -4).float(), size, **way)
     return flat.unflatten(0, x.shape[:-3]).to(x.dtype)
 
@@ -164,34 +163,56 @@ def predict(
         warnings.warn(
             "completions: no object in any slot, so the background fills the hole", stacklevel=2
         )
-    prediction = _predict(model, partial, mask, completions, alphas, valid, side)
+    alphas = alphas * valid[:, :, None, None, None]
+    pairs = zip(partial, mask, alphas, strict=True)
+    backdrop = torch.stack([paint_backdrop(*each) for each in pairs])
+    question = FusionInput(partial, mask, completions, alphas, valid, backdrop).checked()
+    prediction = _predict(model, question, side or model.config.side)
     return {name: x[0] if single else x for name, x in prediction.items()}
 
 
-def _predict(model, partial, mask, completions, alphas, valid, side) -> dict[str, Tensor]:
-    "The same for a batch that is in order."
-    device, longest = next(model.parameters()).device, max(mask.shape[-2:])
-    alphas = alphas * valid[:, :, None, None, None]
-    backdrop = torch.stack(
-        [paint_backdrop(*each) for each in zip(partial, mask, alphas, strict=True)]
+def _beyond(
+    completions: Tensor,  # (B, N, 3, H, W)
+    alphas: Tensor,  # (B, N, 1, H, W)
+    small: FusionInput,  # the same, as the network saw it
+    reach: int,  # how far the network sees beyond outlines, in its own pixels
+) -> tuple[Tensor, Tensor]:  # (B, N, 3, H, W) and (B, N, 1, H, W) in [0, 1]
+    "Completions continued beyond their outlines, and where there is anything to show."
+    if not reach:
+        return completions, alphas
+    rim = continue_outwards(small.completions, small.alphas, reach).flatten(0, 1)
+    grown = F.max_pool2d(small.alphas.flatten(0, 1), 2 * reach + 1, 1, reach)
+    large = F.interpolate(torch.cat([rim, grown], dim=1), alphas.shape[-2:], mode="bilinear")
+    rim, grown = large.unflatten(0, alphas.shape[:2]).split([3, 1], dim=2)
+    return torch.where(alphas > 0.5, completions, rim), torch.where(alphas > 0.5, alphas, grown)
+
+
+def _predict(model: nn.Module, given: FusionInput, side: int) -> dict[str, Tensor]:
+    "The same for a batch that is in order, seen at `side` pixels."
+    extent, device = given.mask.shape[-2:], next(model.parameters()).device
+    scale = min(1.0, side / max(extent))
+    size = [max(8, round(pixels * scale)) for pixels in extent]
+    small = given._replace(
+        **{
+            name: _shrink(x, size, exact=name == "mask")
+            for name, x in given._asdict().items()
+            if name != "valid"
+        }
     )
-    scale = min(1.0, (side or model.config.side) / longest)
-    size = [max(8, round(extent * scale)) for extent in mask.shape[-2:]]
-    small = [_shrink(x, size, exact=x is mask) for x in (partial, mask, completions, alphas)]
-    small = [*small, valid, _shrink(backdrop, size)]
     out = model.eval()(*[x.to(device) for x in small])
-    weights = enlarge_weights(out.weights, mask.shape[-2:]).to(partial.device)
-    fused = fuse(
-        weights, slot_pictures(completions.masked_fill(~valid[:, :, None, None, None], 1), backdrop)
-    )
+    weights = out.weights.to(given.partial.device)
+    completions, shown = _beyond(given.completions, given.alphas, small, model.reach)
+    if scale < 1:  # a weight must not smear over an outline, where a completion is white
+        weights = enlarge_weights(weights, extent, shown)
+    fused = fuse(weights, slot_pictures(completions, given.backdrop))
     return dict(
         weights=weights,
         fused=fused,
-        input_image=input_image(partial, mask, fused),
-        residual_mask=residual(mask, weights),
-        entropy=entropy(weights, valid),
-        order=out.order.to(partial.device),
-        backdrop=backdrop,
+        input_image=input_image(given.partial, given.mask, fused),
+        residual_mask=residual(given.mask, weights),
+        entropy=entropy(weights, given.valid),
+        order=out.order.to(given.partial.device),
+        backdrop=given.backdrop,
     )
 
 # %% ../../nbs/35_fusion.task.ipynb #316aaef6

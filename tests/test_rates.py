@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from seglab.core import ConfigError
-from seglab.rates import SCHEDULES, parameter_groups, rate_factor
+from seglab.rates import SCHEDULES, parameter_groups, plateau_factor, rate_factor
 
 
 def rates(schedule):
@@ -39,6 +39,16 @@ def test_factors_stay_in_range_beyond_the_end(name, warmup):
     factor = rate_factor(name, 50, warmup, (10,), 0.5)
     assert all(0 <= factor(step) <= 1 for step in range(700))
     assert warmup == 0 or factor(0) == pytest.approx(1 / warmup)
+
+
+def test_a_plateau_is_left_downwards():
+    assert plateau_factor([]) == plateau_factor([1.0] + 5 * [2.0]) == 1
+    assert plateau_factor([1.0] + 6 * [2.0]) == 0.5, "the sixth epoch in vain is one too many"
+    assert plateau_factor([1.0] + 6 * [1.0 - 1e-6]) == 0.5, "hardly better is no better"
+    assert plateau_factor([1.0] + 5 * [2.0] + [0.9] + 5 * [2.0]) == 1, "a better one starts anew"
+    assert plateau_factor([1.0] + 4 * [float("nan")], patience=1, gamma=0.1) == pytest.approx(0.01)
+    assert plateau_factor([1.0, 2.0, 3.0], patience=0, higher_is_better=True) == 1
+    assert plateau_factor([1.0, 2.0, 3.0], patience=0) == 0.25
 
 
 def model():

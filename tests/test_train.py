@@ -161,6 +161,7 @@ def test_a_killed_process_resumes_bit_for_bit(tmp_path):
         dict(ema=0.0),
         dict(accumulate=1, clip=0.0),
         dict(schedule="milestones", milestones=(1, 3), optimizer="adam"),
+        dict(schedule="plateau", patience=0, gamma=0.5, higher_is_better=True),
         dict(precision="bf16"),
     ],
 )
@@ -194,6 +195,15 @@ def test_two_epochs_and_two_more_equal_four(tmp_path, changes, kind):
         run(tmp_path / "parts", cfg, step=interrupted, loader=loader())
     run(tmp_path / "parts", cfg, loader=loader())
     assert difference(tmp_path / "whole", tmp_path / "parts") == 0
+
+
+def test_on_a_plateau_the_rate_falls_at_once():
+    plan = dict(schedule="plateau", patience=1, gamma=0.5, ema=0.0, warmup_steps=0, epochs=6)
+    cfg = replace(CFG, **plan, higher_is_better=True)  # the error falls, so nothing gets better
+    _, history = run(None, cfg)
+    errors = history.table["error"]
+    assert (errors[1:] <= errors[0]).all(), "or this test shows nothing"
+    assert history.table["lr"].tolist() == [0.02, 0.02, 0.02, 0.01, 0.01, 0.005]
 
 
 def test_another_seed_gives_other_weights(tmp_path):

@@ -69,6 +69,7 @@ def plan_training(
         weight_decay=0.01 if config.optimizer == "adamw" else 0.0,
         optimizer=config.optimizer,
         schedule=config.schedule,
+        gamma=0.5,
         warmup_steps=min(config.warmup_steps, config.samples // config.batch_size),
         clip=config.clip,
         ema=config.ema,

@@ -9,6 +9,7 @@ from seglab.fusion.blend import (
     entropy,
     fuse,
     input_image,
+    merge_guesses,
     match_seam,
     own_colours,
     residual,
@@ -166,3 +167,16 @@ def test_a_matched_seam_leaves_a_perfect_picture_alone():
     partial = torch.where(mask, 1.0, image)
     assert torch.allclose(match_seam(image, partial, mask), image, atol=1e-6)
     assert match_seam(image, partial, torch.ones_like(mask)).isfinite().all()
+
+
+def test_guesses_are_merged_by_majority_and_mean() -> None:
+    alphas = torch.zeros(2, 3, 1, 4, 4)
+    alphas[:, :, :, 0] = 1  # all see the object in the first row
+    alphas[:, :2, :, 1] = 1  # two of three in the second, one in the third
+    alphas[:, :1, :, 2] = 1
+    colours = torch.tensor([0.1, 0.3, 0.8]).view(1, 3, 1, 1, 1).expand(2, 3, 3, 4, 4)
+    merged, opacity = merge_guesses(torch.where(alphas > 0, colours, 1), alphas)
+    assert opacity[0, 0, :, 0].tolist() == [1, 1, 0, 0]
+    assert merged[1, 2, :, 3].tolist() == pytest.approx([0.4, 0.2, 1, 1])
+    one, same = merge_guesses(colours[:, :1], alphas[:, :1])
+    assert torch.equal(same, alphas[:, 0]) and (one[..., 3, :] == 1).all()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['slot_pictures', 'fuse', 'input_image', 'residual', 'entropy', 'stack_by_order', 'enlarge_weights', 'own_colours',
-           'blend_pyramid', 'match_seam']
+           'blend_pyramid', 'match_seam', 'merge_guesses']
 
 # %% ../../nbs/31b_fusion.blend.ipynb #c6530ed4
 import math
@@ -184,3 +184,14 @@ def match_seam(
     spread = gaussian_blur(padded, 2 * reach + 1, width)[..., reach:-reach, reach:-reach]
     share = spread[:, 3:].clamp(min=1e-6)  # of the window that lies outside: half, at the edge
     return (fused + spread[:, :3] / share * (2 * share).clamp(max=1)).clamp(0, 1)
+
+# %% ../../nbs/31b_fusion.blend.ipynb #f543c8f0
+def merge_guesses(
+    completions: Tensor,  # (..., K, 3, H, W) in [0, 1], K guesses about one object, white around it
+    alphas: Tensor,  # (..., K, 1, H, W) in [0, 1]
+) -> tuple[Tensor, Tensor]:  # (..., 3, H, W), white around the object, and (..., 1, H, W)
+    "One completion out of several: opacity by majority, colours as the mean of those that have any."
+    share = alphas.mean(dim=-4)
+    colours = (completions * alphas).sum(dim=-4) / alphas.sum(dim=-4).clamp(min=1e-6)
+    inside = share > 0.5
+    return torch.where(inside, colours, 1), inside.to(alphas.dtype)

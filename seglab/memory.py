@@ -69,7 +69,8 @@ class Watch(TorchDispatchMode):
 def _imagine(net: nn.Module) -> tuple[FakeTensorMode, nn.Module]:
     "A copy of a network that takes no memory, and the mode in which it can be used."
     first = next(net.parameters())
-    mode = getattr(first, "fake_mode", None) or FakeTensorMode()
+    made = getattr(first, "fake_mode", None)
+    mode = made or FakeTensorMode(allow_non_fake_inputs=True)  # a loss may hold real tensors
     memo: dict[int, Tensor] = {}  # what `deepcopy` finds here, it doesn't copy
     for weight in net.parameters():
         fake = mode.from_tensor(weight.detach())

@@ -173,6 +173,15 @@ def short(folder: Path, **changed) -> FitConfig:
     return FitConfig(**asked | dict(warmup_steps=0) | changed)
 
 
+@pytest.mark.parametrize("name", ["grad", "random-vgg"])
+def test_a_perceptual_loss_takes_part_in_training(tmp_path: Path, name: str) -> None:
+    history = task.fit(short(tmp_path, perceptual=name, perceptual_weight=0.5))
+    label = "gradient" if name == "grad" else "rlpips"
+    assert history[-1][label] > 0
+    saved = checkpoints.load(tmp_path / "last.safetensors").state_dict()
+    assert saved.keys() == build_network(short(tmp_path)).state_dict().keys()
+
+
 def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
     whole = task.fit(short(tmp_path / "whole", epochs=2, schedule="constant"))
     task.fit(short(tmp_path / "halves", epochs=1, schedule="constant"))

@@ -175,6 +175,10 @@ class PerceptualLoss(nn.Module):
         scores, none = self._scores(image, target, mask), image.new_tensor(math.nan)
         return torch.stack([scores.get(i, none) for i in range(len(image))])
 
+    def whole(self, image: Tensor, target: Tensor, mask: Tensor) -> Tensor:  # (B,) from 0
+        "A score of the whole pictures: the work of the largest holes, without a look at any value."
+        return self._compare[0](torch.where(mask, image, target), target).flatten()
+
     def forward(self, image: Tensor, target: Tensor, mask: Tensor) -> Tensor:  # scalar, from 0
         "The mean over the pictures that have a hole, 0 where none has one; called as `each`."
         scores = [*self._scores(image, target, mask).values()]

@@ -104,4 +104,4 @@ class AmodalFusionTransformer(nn.Module):
         memory = self.encoder(tokens)
         wanted = self.decoder(self.queries.weight.expand(len(x), -1, -1), memory)
         pixels = self.enlarge(rearrange(memory, "b (h w) d -> b d h w", h=grid.shape[-2]))
-        return torch.einsum("bchw,bnc->bnhw", pixels, self.describe(wanted)) / 8
+        return torch.einsum("bchw,bnc->bnhw", pixels, self.describe(wanted)) / 8  # √64 features

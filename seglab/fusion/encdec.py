@@ -51,7 +51,7 @@ def _double(channels: int, result: int) -> nn.Sequential:
     up = nn.ConvTranspose2d(channels, result, 3, 2, 1, output_padding=1, bias=False)
     return nn.Sequential(up, nn.BatchNorm2d(result), nn.ReLU(inplace=True))
 
-
+# %% ../../nbs/32b_fusion.encdec.ipynb #254b2216
 class AmodalFusionTransformer(nn.Module):
     "The seed's network: a weight for each of N completions, at every pixel."
 

@@ -116,7 +116,7 @@ def agreement_odds(
         odds.append((votes + 1).log() - (votes.mT + 1).log())
     return torch.stack(odds, dim=-1)
 
-
+# %% ../../nbs/32_fusion.model.ipynb #501fa46f
 class OrderHead(nn.Module):
     "How surely slot i lies in front of slot j, as a logit; the answer for (j, i) is its opposite."
 

@@ -127,7 +127,7 @@ def _shrink(x: Tensor, size: tuple[int, int], exact: bool = False) -> Tensor:
     flat = F.interpolate(x.flatten(0, -4).float(), size, **way)
     return flat.unflatten(0, x.shape[:-3]).to(x.dtype)
 
-
+# %% ../../nbs/35_fusion.task.ipynb #0b028990
 def _check(partial: Tensor, mask: Tensor, completions: Tensor) -> None:
     "Raise `ValueError` for sizes, types or values that nothing can be made of."
     check_shapes(
@@ -176,7 +176,7 @@ def predict(
     prediction = _predict(model, question, side or model.config.side)
     return {name: x[0] if single else x for name, x in prediction.items()}
 
-
+# %% ../../nbs/35_fusion.task.ipynb #370a2259
 def _beyond(
     completions: Tensor,  # (B, N, 3, H, W)
     alphas: Tensor,  # (B, N, 1, H, W)

@@ -97,6 +97,7 @@ INSIDE = {
         "pictures",
         "pretrained",
         "sets",
+        "simulate",
         "store",
     },
     "task": {  # everything a system can do with a network

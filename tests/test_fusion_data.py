@@ -103,6 +103,14 @@ def test_outlines_are_wrong_by_so_many_pixels_in_such_a_share(edge):
     assert abs(wrong / total - 0.6) < 0.1
 
 
+def test_outlines_may_be_wrong_by_different_amounts():
+    scene, sizes = draw_overlaps(3, objects=1), set()
+    for seed in range(60):
+        _, alphas = complete(scene, default_rng(seed), Faults(edge=3, least_edge=1, edge_share=1))
+        sizes.add(int(alphas.sum()))
+    assert len(sizes) == 6, "one, two or three pixels, in or out"
+
+
 def test_several_guesses_differ_in_what_is_made_up_only():
     scene = draw_overlaps(3)
     rough, alphas = complete(scene, default_rng(0), Faults(edge=0), samples=3)

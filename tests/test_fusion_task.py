@@ -168,6 +168,18 @@ def test_plans(tmp_path: Path) -> None:
         task.fit(FitConfig())
 
 
+def test_a_network_can_go_on_from_another(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    begun = SlotFusionTransformer(preset("tiny"))
+    file = checkpoints.save(begun, tmp_path / "begun.safetensors")
+    went_on = build_network(FitConfig(start=str(file), side=32))
+    assert went_on.config.side == 32
+    for name, weight in begun.state_dict().items():
+        assert torch.equal(went_on.state_dict()[name], weight), name
+    with pytest.raises(checkpoints.CheckpointError, match="begun.safetensors"):
+        build_network(FitConfig(start=str(file), network="small"))
+
+
 def short(folder: Path, **changed) -> FitConfig:
     asked = dict(run_folder=str(folder), side=32, samples=4, batch_size=4, val_pictures=2)
     return FitConfig(**asked | dict(warmup_steps=0) | changed)

@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 from torch import nn
 from torch.utils.data import DataLoader
 
+from .. import checkpoints
 from ..core import ConfigError, check_names, seed_everything
 from ..fitting import choose_precision
 from .data import dataset
 from .encdec import AmodalFusionTransformer, EncoderDecoderConfig
 from .model import PRESETS, SlotFusionTransformer, preset
 from .perceptual import PERCEPTUAL
+from .simulate import Faults
 from ..train import TrainConfig
 
 # %% ../../nbs/34_fusion.plan.ipynb #7d7d81a0
@@ -32,6 +34,8 @@ class FitConfig:
     network: str = "tiny"  # one of `NETWORKS`
     side: int = 64  # of a training picture, in pixels
     slots: int = 4  # N, completions in a sample, empty ones included
+    edge: int = 1  # most pixels that an outline of a composed lesson lies too far in or out
+    start: str = ""  # a network of the same kind to go on from, a .safetensors file; empty: none
     perceptual: str = "none"  # one of `perceptual.PERCEPTUAL`
     perceptual_file: str = ""  # torchvision's weights for it; empty: found or fetched
     perceptual_weight: float = 1.0
@@ -86,10 +90,14 @@ def build_network(
     "A network at its start; seeds everything."
     seed_everything(config.seed)
     if config.network in PRESETS:
-        return SlotFusionTransformer(replace(preset(config.network), side=config.side))
-    background = config.network == "seed_background"
-    sizes = EncoderDecoderConfig(slots=config.slots, background=background, side=config.side)
-    return AmodalFusionTransformer(sizes)
+        network = SlotFusionTransformer(replace(preset(config.network), side=config.side))
+    else:
+        background = config.network == "seed_background"
+        sizes = EncoderDecoderConfig(slots=config.slots, background=background, side=config.side)
+        network = AmodalFusionTransformer(sizes)
+    if config.start:
+        checkpoints.load_weights(network, config.start)
+    return network
 
 
 def build_loaders(
@@ -97,7 +105,8 @@ def build_loaders(
 ) -> tuple[DataLoader, DataLoader]:  # lessons and exams, in batches of all processes together
     "Samples to learn from, always new where they are composed, and samples to be measured on."
     asked = dict(source=config.source, side=config.side, slots=config.slots)
-    lessons = dataset("train", count=config.samples, seed=config.seed, **asked)
+    faults = Faults(edge=config.edge, least_edge=min(1, config.edge))
+    lessons = dataset("train", count=config.samples, seed=config.seed, faults=faults, **asked)
     exams = dataset("val", **asked)
     exams.count = min(len(exams), config.val_pictures or len(exams))
     return (

@@ -24,7 +24,8 @@ class Faults:
 
     noise: float = 0.04  # standard deviation of a made-up pixel's colours, in [0, 1]
     shift: float = 0.08  # greatest cast of a guess's colours, either way, in [0, 1]
-    edge: int = 1  # pixels that a wrong outline lies too far in or out
+    edge: int = 1  # pixels that a wrong outline lies too far in or out, or the most if they vary
+    least_edge: int | None = None  # pixels, the least if they vary from object to object
     edge_share: float = 0.6  # of the objects have a wrong outline
 
 
@@ -37,9 +38,10 @@ def _misjudge(
     wide, wrong = generator.random() < 0.5, generator.random() < faults.edge_share
     if not (wrong and faults.edge):
         return amodal
-    reach = 2 * faults.edge + 1
+    least = faults.edge if faults.least_edge is None else faults.least_edge
+    edge = int(generator.integers(least, faults.edge + 1))
     plane = (amodal if wide else ~amodal)[None].float()
-    grown = F.max_pool2d(plane, reach, stride=1, padding=faults.edge)[0] > 0
+    grown = F.max_pool2d(plane, 2 * edge + 1, stride=1, padding=edge)[0] > 0
     return grown if wide else ~grown
 
 # %% ../../nbs/30b_fusion.simulate.ipynb #928ac85d

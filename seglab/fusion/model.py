@@ -218,7 +218,7 @@ class SlotDecoder(nn.Module):
         self.fine = nn.Sequential(
             nn.Conv2d(config.fine + 4, 2 * config.fine, 3, padding=1),
             nn.GELU(),
-            nn.Conv2d(2 * config.fine, 1, 3, padding=1),
+            nn.Conv2d(2 * config.fine, 1, 3, padding=1, bias=False),  # one for all means nothing
         )
 
     def forward(

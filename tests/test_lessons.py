@@ -1,10 +1,11 @@
-"Lessons by number: the same for the same seed, others in every epoch."
+"Lessons by number: the same for the same seed, others in every epoch; and what is kept of them."
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from seglab.lessons import Lessons
+from seglab.lessons import Kept, Lessons
 
 
 class Numbers(Lessons):
@@ -45,3 +46,32 @@ def test_there_are_as_many_as_pictures_or_as_asked_for() -> None:
 def test_a_system_must_say_how_a_lesson_is_made() -> None:
     with pytest.raises(NotImplementedError):
         Lessons("abc")[0]
+
+
+def test_memory_keeps_within_its_budget_and_answers_rightly_beyond_it() -> None:
+    kept, made = Kept(budget=1000), []
+
+    def make(size: int) -> tuple[torch.Tensor, ...]:
+        made.append(size)
+        return torch.full((size,), 7, dtype=torch.uint8), torch.zeros(size, dtype=torch.uint8)
+
+    for size in (300, 250, 200, 1, 300, 250, 200, 1):
+        first, second = kept(make, size)
+        assert len(first) == len(second) == size and (first == 7).all()
+    held = [tensor for answer in kept.answers.values() for tensor in answer]
+    assert sum(tensor.nbytes for tensor in held) == 1000 - kept.free == 1000
+    assert made == [300, 250, 200, 1, 250, 1], "250 and 1 no longer fitted, 300 and 200 were kept"
+
+
+def test_two_makers_of_the_same_question_are_told_apart() -> None:
+    kept = Kept()
+    assert kept(lambda n: torch.full((1,), n), 3) == 3
+    assert kept(lambda n: torch.full((1,), -n), 3) == -3
+
+
+def test_an_array_counts_with_all_its_bytes() -> None:
+    kept = Kept(budget=10)
+    kept(np.zeros, 2)  # 16 bytes
+    assert not kept.answers
+    kept(np.zeros, 1)
+    assert kept.free == 2

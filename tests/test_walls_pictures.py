@@ -8,13 +8,13 @@ import torch
 import seglab.walls.pictures as pictures_page
 from seglab.core import ConfigError, DatasetError
 from seglab.io import write_image, write_labels, write_mask
+from seglab.lessons import Kept
 from seglab.walls.labels import ADE20K
 from seglab.walls.pictures import (
     DRAWN,
     KNOWN,
     DrawnWalls,
     FolderWalls,
-    Kept,
     Repainted,
     pictures,
     targets_of,
@@ -36,27 +36,6 @@ def numbers() -> torch.Tensor:
     labels = torch.zeros(40, 60, dtype=torch.int64)
     labels[:20], labels[30:] = 4, 255
     return labels
-
-
-def test_memory_keeps_within_its_budget_and_answers_rightly_beyond_it() -> None:
-    kept, made = Kept(budget=1000), []
-
-    def make(size: int) -> tuple[torch.Tensor, ...]:
-        made.append(size)
-        return torch.full((size,), 7, dtype=torch.uint8), torch.zeros(size, dtype=torch.uint8)
-
-    for size in (300, 250, 200, 1, 300, 250, 200, 1):
-        first, second = kept(make, size)
-        assert len(first) == len(second) == size and (first == 7).all()
-    held = [tensor for answer in kept.answers.values() for tensor in answer]
-    assert sum(tensor.nbytes for tensor in held) == 1000 - kept.free == 1000
-    assert made == [300, 250, 200, 1, 250, 1], "250 and 1 no longer fitted, 300 and 200 were kept"
-
-
-def test_two_makers_of_the_same_question_are_told_apart() -> None:
-    kept = Kept()
-    assert kept(lambda n: (torch.full((1,), n),), 3)[0] == 3
-    assert kept(lambda n: (torch.full((1,), -n),), 3)[0] == -3
 
 
 def test_views_are_drawn_once_and_stay_as_they_are(monkeypatch) -> None:

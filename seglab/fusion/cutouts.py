@@ -7,7 +7,6 @@ __all__ = ['KINDS', 'CutoutScenes']
 
 # %% ../../nbs/30c_fusion.cutouts.ipynb #0f1f0273
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -19,10 +18,10 @@ from scipy.ndimage import distance_transform_edt, find_objects
 
 from ..core import DatasetError, check_names, data_dir
 from ..io import check_same_size, choose_pairs, list_images, read_image, read_mask
+from ..lessons import Kept
 from ..synthetic import Drawn, Scene, composite
 
 # %% ../../nbs/30c_fusion.cutouts.ipynb #ff41ae3d
-@lru_cache(maxsize=4096)
 def _cut(
     image_path: Path,
     mask_path: Path,
@@ -146,7 +145,6 @@ def _views(root: Path, split: str) -> list[Path]:
     return [files[name] for name in names]
 
 # %% ../../nbs/30c_fusion.cutouts.ipynb #49b113ac
-@lru_cache(maxsize=1024)
 def _view(path: Path, shortest: int) -> ndarray:  # (h, w, 3) uint8
     "A view, shrunk until its shorter side is that many pixels; shared: don't change."
     picture = read_image(path).mul(255).byte().permute(1, 2, 0).numpy()
@@ -182,6 +180,9 @@ def _street(
     return small.astype(np.float32) / 255
 
 # %% ../../nbs/30c_fusion.cutouts.ipynb #4f8272f2
+_KEPT = Kept()  # cut-outs and views
+
+
 class CutoutScenes:
     "Draws scenes of photographed objects before photographed views."
 
@@ -204,10 +205,10 @@ class CutoutScenes:
         "One scene; no object comes twice in it as long as there are enough."
         repeat = objects > len(self.objects)
         chosen = generator.choice(len(self.objects), objects, replace=repeat)
-        cuts = [_cut(*self.objects[number], self.side) for number in chosen]
+        cuts = [_KEPT(_cut, *self.objects[number], self.side) for number in chosen]
         cuts = [cut[:, ::-1] if generator.random() < 0.5 else cut for cut in cuts]
         places = _set_up(generator, cuts)
-        view = _view(self.views[generator.integers(len(self.views))], 2 * self.side)
+        view = _KEPT(_view, self.views[generator.integers(len(self.views))], 2 * self.side)
         backdrop = _street(generator, view, self.side)
         laid = [_lay(cut, place, self.side) for cut, place in zip(cuts, places, strict=True)]
         return _scene(generator, backdrop, laid)

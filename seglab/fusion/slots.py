@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core import check_shapes
-from .blend import entropy, fuse, input_image, residual, slot_pictures
+from .blend import entropy, fuse, input_image, light_through, residual, slot_pictures
 
 # %% ../../nbs/31d_fusion.slots.ipynb #f58ce9ee
 class FusionInput(NamedTuple):
@@ -121,11 +121,8 @@ def stack_logits(
     background = ((1 - alphas).clamp(min=_LEAST).log() * votes[..., None, None]).sum(
         1, keepdim=True
     )
-    light = torch.zeros_like(alphas)
-    for front in range(alphas.shape[1]):
-        covers = votes[:, front, None] * ~same[:, front]  # (B, N): no object hides its own copy
-        through = 1 - alphas[:, front : front + 1] * order[:, front, :, None, None]
-        light = light + through.clamp(min=_LEAST).log() * covers[..., None, None]
+    counts = votes[:, :, None] * ~same  # no object hides its own copy
+    light = light_through(alphas, order, counts, _LEAST)
     return torch.cat([alphas.clamp(min=_LEAST).log() + light, background], dim=1)
 
 # %% ../../nbs/31d_fusion.slots.ipynb #14c364a7

@@ -75,7 +75,7 @@ INSIDE = {
     "baselines": {"blend", "order"},  # answers without a network
     "occlusion": {"holes"},  # who covers whom, in annotated photographs
     "slots": {"blend"},  # what follows from logits
-    "model": {"blend", "labels", "parts", "slots"},  # a network and what it is built of
+    "model": {"blend", "labels", "order", "parts", "slots"},  # a network and what it is built of
     "encdec": {"slots"},  # another network, called alike
     "speed": {"model", "parts"},  # the same answers, faster
     "export": {"model"},  # for other programs

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..core import ConfigError, check_names
 from .blend import slot_pictures
+from .order import count_votes
 from seglab.fusion.slots import (
     FusionInput,
     FusionOutput,
@@ -108,11 +109,10 @@ def agreement_odds(
     areas: Tensor,  # (B, N, 1, H, W) in [0, 1], the visible part of each object
 ) -> Tensor:  # (B, N, N, 3) log-odds that i lies in front of j, for each tolerance
     "How many pixels agree with i and not with j, against the reverse; scaled as if the picture had 64 × 64 pixels."
-    scale, areas = 4096 / areas[0, 0].numel(), areas[:, :, 0].flatten(2)
+    difference, areas = difference[:, :, 0].flatten(2), areas[:, :, 0].flatten(2)
     odds = []
     for tolerance in _TOLERANCES:
-        agrees = torch.exp(-((difference[:, :, 0].flatten(2) / tolerance) ** 2))
-        votes = scale * torch.einsum("bnp,bmp->bnm", areas * agrees, areas * (1 - agrees))
+        votes = count_votes(difference, areas, tolerance) * (4096 / areas.shape[-1])
         odds.append((votes + 1).log() - (votes.mT + 1).log())
     return torch.stack(odds, dim=-1)
 

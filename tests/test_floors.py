@@ -67,13 +67,13 @@ INSIDE = {
     "sets": {"data", "pairs"},  # data sets as their authors ship them
     "store": {"pairs"},  # the same, in one file
     "prepare": {"folders", "holes", "layout", "pairs", "results", "store"},  # writing it
-    "simulate": {"holes"},  # completions as a network would have painted them
+    "simulate": {"holes", "order"},  # completions as a network would have painted them
     "layout": {"holes"},  # the same samples, as files
     "folders": {"holes", "layout"},  # folders of them
     "results": {"layout", "simulate"},  # what a completion model wrote
     "files": {"blend", "folders", "layout", "order", "task"},  # files in, files out
     "baselines": {"blend", "order"},  # answers without a network
-    "occlusion": {"holes"},  # who covers whom, in annotated photographs
+    "occlusion": {"holes", "order"},  # who covers whom, in annotated photographs
     "slots": {"blend"},  # what follows from logits
     "model": {"blend", "labels", "order", "parts", "slots"},  # a network and what it is built of
     "encdec": {"slots"},  # another network, called alike

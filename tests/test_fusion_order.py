@@ -10,6 +10,7 @@ from seglab.fusion.order import (
     order_accuracy,
     order_from_ranks,
     overlaps,
+    pair_truth,
     read_order,
     sort_slots,
     untangle,
@@ -92,6 +93,29 @@ def test_two_circles_with_a_common_arrow_end():
         order = upper + (1 - upper.mT).tril(-1)
         straight = untangle(order[None], torch.ones(1, 6, dtype=torch.bool))[0]
         assert sorted((straight == 1).sum(dim=1).tolist()) == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("shared", "ranks", "truth"),
+    [
+        (5, [1, 2], 1),
+        (5, [2, 1], 0),
+        (5, [1, 1], 255),
+        (4, [1, 2], 255),
+        (0, [1, 2], 255),
+    ],
+)
+def test_a_pair_has_a_truth_where_it_overlaps_and_is_not_equally_near(shared, ranks, truth):
+    amodal = torch.zeros(2, 1, 64, 64, dtype=torch.bool)  # a thousandth of it is 4.1 pixels
+    amodal[0, :, 0, :15], amodal[1, :, 0, 15 - shared : 40] = True, True
+    found = pair_truth(torch.tensor(ranks), amodal)
+    assert found[0, 1] == truth and found[1, 0] == (255 if truth == 255 else 1 - truth)
+    assert (found.diagonal() == 255).all()
+
+
+def test_a_picture_without_objects_has_no_pairs():
+    nothing = pair_truth(torch.zeros(0), torch.zeros(0, 1, 8, 8, dtype=torch.bool))
+    assert nothing.shape == (0, 0)
 
 
 def test_empty_slots_come_last():

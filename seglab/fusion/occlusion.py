@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from ..boundary import bounding_box
 from ..core import IGNORE, DatasetError, check_shapes, data_dir
 from .holes import erase, make_hole, paint_backdrop
+from .order import pair_truth
 from ..inpaint import inpaint_telea
 from ..io import read_image
 
@@ -149,14 +150,6 @@ def _complete(
     return completion
 
 
-def _order(ranks: Tensor, amodal: Tensor) -> Tensor:  # (N, N) int64: 1, 0 or 255
-    "Who lies in front of whom, where whole objects overlap by a thousandth of the picture."
-    planes = amodal.flatten(1).float()
-    overlap = planes @ planes.T >= max(1.0, 0.001 * planes.shape[1])
-    known = overlap & (ranks[:, None] != ranks[None])
-    return torch.where(known, (ranks[:, None] < ranks[None]).long(), IGNORE)
-
-
 def _front(ranks: Tensor, amodal: Tensor, visible: Tensor) -> Tensor:  # (H, W) int64
     "The nearest region that shows; 255 where only a hidden one is, N where there is none."
     front = torch.where(amodal.any(dim=0)[0], IGNORE, len(ranks))
@@ -190,7 +183,7 @@ def make_occlusion(
         backdrop=paint_backdrop(partial, mask, alphas),
         target=image,
         front=_front(ranks, amodal, visible),
-        order=_order(ranks, amodal).where(valid[:, None] & valid, IGNORE),
+        order=pair_truth(ranks, amodal).where(valid[:, None] & valid, IGNORE),
         objects="|".join(regions.names[slot] for slot in slots.tolist()),
     )
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..core import IGNORE
 from .holes import erase, make_hole, paint_backdrop
+from .order import pair_truth
 from ..synthetic import Scene
 
 # %% ../../nbs/30b_fusion.simulate.ipynb #6b4ea61b
@@ -79,21 +80,7 @@ def complete(
             alphas[j, k] = inside.float()
     return (completions, alphas) if samples > 1 else (completions[:, 0], alphas[:, 0])
 
-# %% ../../nbs/30b_fusion.simulate.ipynb #c127b265
-_TOUCH = 0.001  # least overlap that has an order, as a share of the picture
-
-
-def _order(
-    depth: Tensor,  # (N,) int64 of each object, 0 is the farthest
-    amodal: Tensor,  # (N, 1, S, S) bool
-) -> Tensor:  # (N, N) int64, 1 where i lies in front of j, 0 behind, 255 without an overlap
-    "Who lies in front of whom, where both are."
-    planes = amodal.flatten(1).float()
-    overlap = planes @ planes.T >= max(1.0, _TOUCH * planes.shape[1])
-    front = (depth[:, None] > depth[None]).long()
-    return torch.where(overlap, front, IGNORE).fill_diagonal_(IGNORE)
-
-
+# %% ../../nbs/30b_fusion.simulate.ipynb #ac64d27c
 def _front(
     scene: Scene,
     kept: Tensor,  # (at most slots,) int64, the objects that have a slot
@@ -121,7 +108,8 @@ def make_sample(
     kept = _most_concerned(scene.amodal & mask, slots)
     empty = slots - len(kept)
     alphas = F.pad(alphas[kept], (0, 0) * 3 + (0, empty))
-    partial, depth = erase(scene.image, mask), scene.order.argsort()[kept]
+    partial = erase(scene.image, mask)
+    order = pair_truth(-scene.order.argsort()[kept], scene.amodal[kept])
     return dict(
         name=name,
         partial=partial,
@@ -132,7 +120,7 @@ def make_sample(
         backdrop=paint_backdrop(partial, mask, alphas),
         target=scene.image,
         front=_front(scene, kept, slots),
-        order=F.pad(_order(depth, scene.amodal[kept]), (0, empty, 0, empty), value=IGNORE),
+        order=F.pad(order, (0, empty, 0, empty), value=IGNORE),
     )
 
 

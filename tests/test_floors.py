@@ -105,6 +105,7 @@ INSIDE = {
         "data",
         "holes",
         "labels",
+        "layout",
         "matching",
         "metrics",
         "model",

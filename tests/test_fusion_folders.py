@@ -310,6 +310,23 @@ def test_slots_that_hold_nothing_are_not_written(tmp_path):
 # --------------------------------------------------------------------------- smaller
 
 
+@pytest.mark.parametrize("size", [(20, 25), (30, 25), (97, 60), (20, 60)])
+def test_pictures_are_resized_one_by_one_or_together(size):
+    many = torch.rand(2, 3, 4, 60, 50, generator=torch.Generator().manual_seed(0))
+    together = layout.resize(many, size)
+    assert together.shape == (2, 3, 4, *size)
+    assert torch.equal(together[1, 2], layout.resize(many[1, 2], size))
+    assert layout.resize(many[:, :0], size).shape == (2, 0, 4, *size)
+    assert layout.resize(many.double(), size).dtype == torch.float64
+    assert layout.resize(many > 0.5, size).dtype == torch.bool
+
+
+def test_a_half_as_large_picture_is_the_mean_of_its_squares():
+    picture = torch.rand(1, 60, 50, generator=torch.Generator().manual_seed(0))
+    squares = picture.view(1, 30, 2, 25, 2).mean(dim=(2, 4))
+    assert torch.allclose(layout.resize(picture, (30, 25)), squares)
+
+
 @pytest.mark.parametrize("size", [(20, 20), (13, 31), (97, 60)])
 def test_no_white_of_the_hole_reaches_known_pixels(size):
     mask = torch.zeros(1, 60, 50, dtype=torch.bool)

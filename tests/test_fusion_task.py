@@ -14,9 +14,11 @@ from seglab.core import ConfigError
 from seglab.fusion import task
 from seglab.fusion.data import dataset
 from seglab.fusion.encdec import AmodalFusionTransformer, EncoderDecoderConfig
+from seglab.fusion.layout import resize, resize_partial
 from seglab.fusion.model import SlotFusionTransformer, preset
 from seglab.fusion.perceptual import perceptual_loss
 from seglab.fusion.plan import FitConfig, build_loaders, build_network, plan_training
+from seglab.fusion.slots import FusionInput
 from seglab.launch import launch
 
 
@@ -118,6 +120,24 @@ def test_large_pictures_keep_their_size_and_their_detail(network, batch) -> None
     assert answer["weights"].sum(0).sub(1).abs().max() < 1e-5
     small = task.predict(network, *(batch[name][0] for name in ("partial", "mask", "completions")))
     assert torch.allclose(answer["order"], small["order"], atol=0.01)
+
+
+def test_a_network_is_asked_about_what_its_lessons_look_like(network, batch) -> None:
+    "Large pictures are shrunk as those of a folder are; no white of the hole reaches its rim."
+    names = ("partial", "mask", "completions")
+    sample = dataset("val", "drawn", side=70, slots=4)[0]
+    asked = []
+    network.register_forward_pre_hook(lambda _, given: asked.append(FusionInput(*given)))
+    task.predict(network, *(sample[name] for name in names))
+    (seen,) = asked
+    wanted = [resize_partial(sample["partial"], sample["mask"], (32, 32))]
+    wanted += [resize(sample[name], (32, 32)) for name in names[1:]]
+    for name, picture in zip(names, wanted, strict=True):
+        assert torch.equal(getattr(seen, name)[0], picture), name
+    grey = torch.where(sample["mask"], 1.0, 0.25).expand(3, -1, -1)
+    task.predict(network, grey, *(sample[name] for name in names[1:]))
+    outside = asked[1].partial[~asked[1].mask.expand(1, 3, -1, -1)]
+    assert (outside - 0.25).abs().max() < 1e-4
 
 
 def test_no_object_gives_the_background_and_a_warning(network, batch) -> None:

@@ -7,8 +7,9 @@ __all__ = ['ENDINGS', 'SampleFiles', 'find_picture', 'find_files', 'read_or_name
            'read_list', 'list_names']
 
 # %% ../../nbs/30cc_fusion.layout.ipynb #0e076503
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..core import DatasetError
-from .holes import erase, find_alpha
+from .holes import find_alpha
 from ..io import PICTURES, ImageError, read_image
 
 # %% ../../nbs/30cc_fusion.layout.ipynb #dff7dec6
@@ -101,28 +102,32 @@ def read_completion(
 
 # %% ../../nbs/30cc_fusion.layout.ipynb #fbc4f12a
 def resize(
-    picture: Tensor,  # (C, H, W) float, or a bool mask
-    size: tuple[int, int],  # rows, columns
-) -> Tensor:  # (C, *size), of the same type
-    "Average colours and opacity; of a mask take the nearest pixel."
+    picture: Tensor,  # (..., C, H, W) in [0, 1], or a bool mask
+    size: Sequence[int],  # rows, columns
+) -> Tensor:  # (..., C, *size), of the same type
+    "Average colours and opacity, or interpolate where there is nothing to average; masks stay masks."
     if tuple(picture.shape[-2:]) == tuple(size):
         return picture
+    flat = picture.reshape(math.prod(picture.shape[:-3]), *picture.shape[-3:])
     if picture.dtype == torch.bool:
-        return F.interpolate(picture[None].byte(), size, mode="nearest-exact")[0].bool()
-    options = dict(mode="bilinear", antialias=True, align_corners=False)
-    return F.interpolate(picture[None], size, **options)[0].clamp(0, 1)
+        resized = F.interpolate(flat.byte(), size, mode="nearest-exact")
+    elif all(new <= old for new, old in zip(size, picture.shape[-2:], strict=True)):
+        resized = F.interpolate(flat.float(), size, mode="area")
+    else:
+        resized = F.interpolate(flat.float(), size, mode="bilinear", antialias=True)
+    return resized.clamp(0, 1).reshape(*picture.shape[:-2], *size).to(picture.dtype)
 
 
 def resize_partial(
-    partial: Tensor,  # (3, H, W) in [0, 1]
-    mask: Tensor,  # (1, H, W) bool, the hole
-    size: tuple[int, int],  # rows, columns
-) -> Tensor:  # (3, *size) in [0, 1], white in the hole and nothing of it outside
+    partial: Tensor,  # (..., 3, H, W) in [0, 1]
+    mask: Tensor,  # (..., 1, H, W) bool, the hole
+    size: Sequence[int],  # rows, columns
+) -> Tensor:  # (..., 3, *size) in [0, 1], white in the hole and nothing of it outside
     "Average the known pixels only."
     if tuple(mask.shape[-2:]) != tuple(size):
-        known = (~mask).float()
+        known = (~mask).to(partial.dtype)
         partial = resize(partial * known, size) / resize(known, size).clamp(min=1e-6)
-    return erase(partial.clamp(0, 1), resize(mask, size))
+    return partial.clamp(0, 1).masked_fill(resize(mask, size), 1)
 
 # %% ../../nbs/30cc_fusion.layout.ipynb #65311fc7
 def read_list(

@@ -26,6 +26,7 @@ from seglab.fusion.blend import (
     slot_pictures,
 )
 from .holes import find_alpha, paint_backdrop
+from .layout import resize, resize_partial
 from .metrics import hole_scores, residual_iou, slot_accuracy
 from .order import order_accuracy
 from .perceptual import perceptual_loss
@@ -118,15 +119,6 @@ def fit(
     calls = (functools.partial(step, **options) for options in (weights, rehearsed))
     return fit_network(network, next(calls), loaders, plan, config, measure, next(calls))
 
-# %% ../../nbs/35_fusion.task.ipynb #a0536a65
-def _shrink(x: Tensor, size: tuple[int, int], exact: bool = False) -> Tensor:
-    "(…, C, H, W) at another size: averages, or for masks whole pixels."
-    if x.shape[-2:] == torch.Size(size):
-        return x
-    way = dict(mode="nearest-exact") if exact else dict(mode="area")
-    flat = F.interpolate(x.flatten(0, -4).float(), size, **way)
-    return flat.unflatten(0, x.shape[:-3]).to(x.dtype)
-
 # %% ../../nbs/35_fusion.task.ipynb #0b028990
 def _check(partial: Tensor, mask: Tensor, completions: Tensor) -> None:
     "Raise `ValueError` for sizes, types or values that nothing can be made of."
@@ -198,13 +190,8 @@ def _predict(model: nn.Module, given: FusionInput, side: int) -> dict[str, Tenso
     extent, device = given.mask.shape[-2:], next(model.parameters()).device
     scale = min(1.0, side / max(extent))
     size = [max(8, round(pixels * scale)) for pixels in extent]
-    small = given._replace(
-        **{
-            name: _shrink(x, size, exact=name == "mask")
-            for name, x in given._asdict().items()
-            if name != "valid"
-        }
-    )
+    pictures = given._replace(partial=resize_partial(given.partial, given.mask, size))
+    small = FusionInput(*[resize(x, size) if x.ndim > 3 else x for x in pictures])
     out = model.eval()(*[x.to(device) for x in small])
     weights = out.weights.to(given.partial.device)
     completions, shown = _beyond(given.completions, given.alphas, small, model.reach)

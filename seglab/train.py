@@ -27,7 +27,14 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .core import ConfigError, check_names, seed_everything
-from .guards import checked_sum, demand_finite, demand_gradients, mix_seeds, seed_epoch
+from seglab.guards import (
+    checked_sum,
+    demand_columns,
+    demand_finite,
+    demand_gradients,
+    mix_seeds,
+    seed_epoch,
+)
 from .history import History
 from .rates import SCHEDULES, parameter_groups, plateau_factor, rate_factor
 from .sharding import gather, shard
@@ -105,6 +112,7 @@ class Run:
     loader: DataLoader  # as given: what is seeded
     batches: DataLoader  # prepared: what this process is fed
     val_batches: DataLoader | None  # prepared
+    scores: tuple[str, ...] = ()  # names of what is measured; no loss may have one of them
 
     @property
     def scored(self) -> nn.Module:
@@ -236,6 +244,7 @@ def train_epoch(
         window = min(cfg.accumulate, count - index // cfg.accumulate * cfg.accumulate)
         with accelerator.accumulate(run.model):
             losses = step(run.model, batch)
+            demand_columns(losses, run.scores)
             total = checked_sum(losses)
             named = {f"loss {name!r}": value for name, value in losses.items()}
             demand_finite(named, batch, here, folder, accelerator.process_index)
@@ -286,6 +295,8 @@ def _begin(run: Run, measure: Measure | None, folder: Path | None, resume: bool)
     if (measure is None) != (run.val_batches is None):
         raise ConfigError("measure and val_loader need each other: give both or neither")
     scores = score(run, measure, batches=1) if measure else {}
+    demand_columns((), scores)
+    run.scores = tuple(scores)
     cfg = run.cfg
     check_names([cfg.best], ["loss", *scores], "score to call best")
     if folder is not None and resume and (folder / "state.pt").is_file():

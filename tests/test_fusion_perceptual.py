@@ -123,7 +123,7 @@ def test_nothing_of_the_metric_reaches_optimiser_checkpoint_or_training_mode(rlp
 
 
 @pytest.mark.parametrize(
-    "name, label", [("random-vgg", "rlpips"), ("grad", "gradient"), ("none", "none")]
+    "name, label", [("random-vgg", "rlpips"), ("grad", "slopes"), ("none", "none")]
 )
 def test_a_stand_in_goes_by_its_own_name(name, label, rlpips):
     assert (rlpips if name == "random-vgg" else perceptual_loss(name)).label == label

@@ -38,7 +38,7 @@ def table(methods, loader):
 def test_every_row_and_every_score_is_there(table, methods):
     means = scores.mean_scores(table)
     assert [*means.index] == [*methods] and {*BASELINES} < {*methods}
-    wanted = "l1 psnr ssim gradient l1_overlap l1_covered seam slot_accuracy residual_iou"
+    wanted = "l1 psnr ssim slopes l1_overlap l1_covered seam slot_accuracy residual_iou"
     wanted += " order order_visible l1_inpainted psnr_inpainted"
     assert {*means.columns} == {*wanted.split()}
     assert table.shape == (6, len(methods) * 13) and table.index.is_unique

@@ -38,7 +38,7 @@ def test_error_is_that_of_the_hole(network, batch) -> None:
     out, mask = task.ask(network, batch), batch["mask"]
     picked = [(out.fused[i] - batch["target"][i]).abs()[:, mask[i, 0]].mean() for i in range(3)]
     wanted = torch.stack(picked).mean()
-    assert task.step(network, batch)["l1"].item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert task.step(network, batch)["hole_l1"].item() == pytest.approx(wanted.item(), rel=1e-5)
 
 
 def test_losses_weigh_as_asked(network, batch) -> None:
@@ -50,13 +50,13 @@ def test_losses_weigh_as_asked(network, batch) -> None:
 
 def test_a_perceptual_loss_comes_under_its_own_name(network, batch) -> None:
     losses = task.step(network, batch, perceptual_loss("grad"), 0.5)
-    assert {"l1", "gradient", "front", "order"} == set(losses)
+    assert {"hole_l1", "slopes", "front", "order"} == set(losses)
 
 
 def test_unknown_truth_teaches_nothing(network, batch) -> None:
     blank = batch | {name: torch.full_like(batch[name], 255) for name in ("front", "order")}
     losses = task.step(network, blank)
-    assert losses["front"] == 0 and losses["order"] == 0 and losses["l1"] > 0
+    assert losses["front"] == 0 and losses["order"] == 0 and losses["hole_l1"] > 0
 
 
 def test_what_cannot_be_chosen_is_not_demanded(batch) -> None:
@@ -208,7 +208,7 @@ def short(folder: Path, **changed) -> FitConfig:
 @pytest.mark.parametrize("name", ["grad", "random-vgg"])
 def test_a_perceptual_loss_takes_part_in_training(tmp_path: Path, name: str) -> None:
     history = task.fit(short(tmp_path, perceptual=name, perceptual_weight=0.5))
-    label = "gradient" if name == "grad" else "rlpips"
+    label = "slopes" if name == "grad" else "rlpips"
     assert history[-1][label] > 0
     saved = checkpoints.load(tmp_path / "last.safetensors").state_dict()
     assert saved.keys() == build_network(short(tmp_path)).state_dict().keys()

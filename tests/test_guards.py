@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
-from seglab.guards import checked_sum, demand_finite, demand_gradients, mix_seeds, seed_epoch
+from seglab.core import ConfigError
+from seglab.guards import (
+    checked_sum,
+    demand_columns,
+    demand_finite,
+    demand_gradients,
+    mix_seeds,
+    seed_epoch,
+)
 
 
 def test_shuffling_depends_on_seed_and_epoch_not_on_process():
@@ -35,6 +43,15 @@ def test_global_generators_and_workers_repeat(workers):
         return torch.cat(list(loader)).flatten().tolist()
 
     assert draw(1) == draw(1) and draw(1) != draw(2) and draw(1) != draw(1, process=1)
+
+
+@pytest.mark.parametrize(
+    ("losses", "scores", "named"),
+    [(["l1", "front"], ["iou", "l1"], "l1"), (["loss"], [], "loss"), ([], ["lr", "iou"], "lr")],
+)
+def test_columns_of_one_name_are_refused(losses, scores, named):
+    with pytest.raises(ConfigError, match=f"^{named}: would be two columns of the history"):
+        demand_columns(losses, scores)
 
 
 def test_a_weighted_sampler_without_generator_is_seeded():

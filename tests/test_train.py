@@ -384,6 +384,21 @@ def test_a_parameter_without_gradient_is_named():
     train(net, step, loaders()[0], TrainConfig(epochs=1))
 
 
+def test_a_loss_and_a_score_of_one_name_are_refused_at_the_first_batch(tmp_path):
+    steps = []
+
+    def shares(model, batch):
+        steps.append(1)
+        return step(model, batch) | dict(error=model(batch["x"]).square().mean())
+
+    with pytest.raises(ConfigError, match="error: would be two columns of the history"):
+        run(tmp_path, step=shares)
+    assert len(steps) == 1 and not (tmp_path / "history.csv").exists()
+    with pytest.raises(ConfigError, match="seconds: would be two columns of the history"):
+        timed = dict(measure=lambda model, batch: dict(seconds=batch["x"][:, 0]))
+        train(new(), step, loaders()[0], TrainConfig(), val_loader=loaders()[1], **timed)
+
+
 def test_precision_can_change_between_runs_and_leaves_no_trace():
     net, kinds = new(), []
 

@@ -144,7 +144,7 @@ class PerceptualLoss(nn.Module):
 
     def __init__(
         self,
-        label: str,  # what its figures are called: "lpips", "rlpips", "gradient" or "none"
+        label: str,  # what its figures are called: "lpips", "rlpips", "slopes" or "none"
         compare: Callable[[Tensor, Tensor], Tensor],  # two (B, 3, H, W) in [0, 1] -> (B, ...)
         least: int = 1,  # shortest side of a picture, in pixels
     ):
@@ -200,7 +200,7 @@ def perceptual_loss(
     """
     check_names([name], PERCEPTUAL, "perceptual loss")
     if name == "grad":
-        return PerceptualLoss("gradient", slope_difference)
+        return PerceptualLoss("slopes", slope_difference)
     if name == "none":
         return PerceptualLoss("none", _agree)
     metric = load_lpips(name, weights)

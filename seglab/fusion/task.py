@@ -73,7 +73,7 @@ def step(
     out, mask = ask(model, batch), batch["mask"]
     area = mask.flatten(1).sum(dim=1)
     error = ((out.input_image - batch["target"]).abs() * mask).flatten(1).sum(dim=1)
-    losses = dict(l1=_mean_where(error / (3 * area.clamp(min=1)), area > 0))
+    losses = dict(hole_l1=_mean_where(error / (3 * area.clamp(min=1)), area > 0))
     if perceptual is not None:
         each = perceptual.each(out.input_image, batch["target"], mask)
         losses[perceptual.label] = perceptual_weight * _mean_where(each, area > 0)

@@ -9,6 +9,7 @@ __all__ = ['MARGIN', 'PERCEPTUAL', 'hole_window', 'load_lpips', 'slope_differenc
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import lpips
@@ -138,51 +139,36 @@ def _check(image: Tensor, target: Tensor, mask: Tensor, least: int, label: str) 
             f"got {mask.dtype}, {tuple(mask.shape[2:])}"
         )
 
-# %% ../../nbs/33_fusion.perceptual.ipynb #4979914e
-class PerceptualLoss(nn.Module):
-    "How different pictures look inside their holes; holds nothing that trains or is saved."
+# %% ../../nbs/33_fusion.perceptual.ipynb #1528edd7
+@dataclass(frozen=True)
+class PerceptualLoss:
+    "How different pictures look inside their holes."
 
-    def __init__(
-        self,
-        label: str,  # what its figures are called: "lpips", "rlpips", "slopes" or "none"
-        compare: Callable[[Tensor, Tensor], Tensor],  # two (B, 3, H, W) in [0, 1] -> (B, ...)
-        least: int = 1,  # shortest side of a picture, in pixels
-    ):
-        super().__init__()
-        self.label, self.least = label, least
-        self._compare = (compare,)  # a tuple hides it from parameters(), state_dict() and train()
+    label: str  # what its figures are called: "lpips", "rlpips", "slopes" or "none"
+    compare: Callable[[Tensor, Tensor], Tensor]  # two (B, 3, H, W) in [0, 1] -> (B, ...)
+    least: int = 1  # shortest side of a picture, in pixels
+    windows: bool = True  # False: as costly as the largest holes, without a look at any value
 
-    def _scores(self, image: Tensor, target: Tensor, mask: Tensor) -> dict[int, Tensor]:
-        "Number of a picture with a hole: its score."
-        _check(image, target, mask, self.least, self.label)
-        windows = [hole_window(hole) for hole in mask.cpu()]
-        composed = torch.where(mask, image, target)
-        scores = {}
-        for members in _of_one_size(windows):
-            crops = (
-                torch.stack([x[i][:, *windows[i]] for i in members]) for x in (composed, target)
-            )
-            scores |= zip(members, self._compare[0](*crops).flatten(), strict=True)
-        return scores
-
-    def each(
+    def __call__(
         self,
         image: Tensor,  # (B, 3, H, W) in [0, 1], filled; looked at in the hole alone
         target: Tensor,  # (B, 3, H, W) in [0, 1], true
         mask: Tensor,  # (B, 1, H, W) bool, True in the hole
     ) -> Tensor:  # (B,) from 0; NaN where there is no hole
         "A score for each picture. Raises `ValueError` on bad shapes and pictures that are too small."
-        scores, none = self._scores(image, target, mask), image.new_tensor(math.nan)
-        return torch.stack([scores.get(i, none) for i in range(len(image))])
-
-    def whole(self, image: Tensor, target: Tensor, mask: Tensor) -> Tensor:  # (B,) from 0
-        "A score of the whole pictures: the work of the largest holes, without a look at any value."
-        return self._compare[0](torch.where(mask, image, target), target).flatten()
-
-    def forward(self, image: Tensor, target: Tensor, mask: Tensor) -> Tensor:  # scalar, from 0
-        "The mean over the pictures that have a hole, 0 where none has one; called as `each`."
-        scores = [*self._scores(image, target, mask).values()]
-        return torch.stack(scores).mean() if scores else image[:0].sum()
+        _check(image, target, mask, self.least, self.label)
+        composed = torch.where(mask, image, target)
+        if not self.windows:
+            return self.compare(composed, target).flatten()
+        windows = [hole_window(hole) for hole in mask.cpu()]
+        scores = [image.new_tensor(math.nan)] * len(windows)
+        for members in _of_one_size(windows):
+            crops = [
+                torch.stack([x[i][:, *windows[i]] for i in members]) for x in (composed, target)
+            ]
+            for i, score in zip(members, self.compare(*crops).flatten(), strict=True):
+                scores[i] = score
+        return torch.stack(scores)
 
 # %% ../../nbs/33_fusion.perceptual.ipynb #e100f14f
 def _agree(image: Tensor, target: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ def score_answer(
     image = input_image(batch["partial"], mask, answer["fused"])
     scores = hole_scores(image, target, mask)
     if perceptual is not None:
-        scores[perceptual.label] = perceptual.each(image, target, mask)
+        scores[perceptual.label] = perceptual(image, target, mask)
     error = (image - target).abs()
     scores["l1_overlap"] = mean_over(error, mask & overlap_area(batch["alphas"]))
     scores["l1_covered"] = mean_over(error, mask & covered_area(batch["alphas"]))

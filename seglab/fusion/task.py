@@ -8,7 +8,7 @@ __all__ = ['ask', 'step', 'measure', 'fit', 'predict', 'show']
 # %% ../../nbs/35_fusion.task.ipynb #2e0a5bed
 import functools
 import warnings
-from types import SimpleNamespace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,7 @@ from .holes import find_alpha, paint_backdrop
 from .layout import resize, resize_partial
 from .metrics import hole_scores, residual_iou, slot_accuracy
 from .order import order_accuracy
-from .perceptual import perceptual_loss
+from .perceptual import PerceptualLoss, perceptual_loss
 from .plan import FitConfig, build_loaders, build_network, plan_training
 from .slots import FusionInput, FusionOutput, continue_outwards
 from ..losses import sum_over_processes
@@ -64,7 +64,7 @@ def _front_loss(out: FusionOutput, front: Tensor, mask: Tensor) -> Tensor:
 def step(
     model: nn.Module,
     batch: Batch,  # of a loader over `data.dataset`
-    perceptual: nn.Module | None = None,  # as `perceptual_loss` makes it
+    perceptual: PerceptualLoss | None = None,  # as `perceptual_loss` makes it
     perceptual_weight: float = 1.0,
     front_weight: float = 0.05,
     order_weight: float = 0.1,
@@ -75,7 +75,7 @@ def step(
     error = ((out.input_image - batch["target"]).abs() * mask).flatten(1).sum(dim=1)
     losses = dict(hole_l1=_mean_where(error / (3 * area.clamp(min=1)), area > 0))
     if perceptual is not None:
-        each = perceptual.each(out.input_image, batch["target"], mask)
+        each = perceptual(out.input_image, batch["target"], mask)
         losses[perceptual.label] = perceptual_weight * _mean_where(each, area > 0)
     losses["front"] = front_weight * _front_loss(out, batch["front"], mask)
     if out.order_logits is not None:
@@ -114,8 +114,7 @@ def fit(
         loss = perceptual_loss(config.perceptual, config.perceptual_file)
         weights = weights | dict(perceptual=loss, perceptual_weight=config.perceptual_weight)
         # memory is estimated without values, so nobody can look where the holes are
-        blind = SimpleNamespace(label=loss.label, each=loss.whole)
-        rehearsed = weights | dict(perceptual=blind)
+        rehearsed = weights | dict(perceptual=replace(loss, windows=False))
     calls = (functools.partial(step, **options) for options in (weights, rehearsed))
     return fit_network(network, next(calls), loaders, plan, config, measure, next(calls))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
 
 from ..core import ConfigError
 from .slots import FusionInput, FusionOutput, finish, pad_to
@@ -40,12 +41,6 @@ class EncoderDecoderConfig:
             raise ConfigError("slots, encoder_layers, decoder_layers: must be at least 1")
 
 # %% ../../nbs/32b_fusion.encdec.ipynb #1e62a83c
-def _step(channels: int, result: int, side: int, stride: int) -> nn.Sequential:
-    "Convolution, norm, ReLU."
-    conv = nn.Conv2d(channels, result, side, stride, side // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(result), nn.ReLU(inplace=True))
-
-
 def _double(channels: int, result: int) -> nn.Sequential:
     "Twice the rows and columns."
     up = nn.ConvTranspose2d(channels, result, 3, 2, 1, output_padding=1, bias=False)
@@ -61,7 +56,9 @@ class AmodalFusionTransformer(nn.Module):
         super().__init__()
         self.config, c = config, config
         self.encode = nn.Sequential(
-            _step(4 + 3 * c.slots, 64, 7, 2), _step(64, 128, 3, 2), nn.Conv2d(128, c.width, 1)
+            Conv2dNormActivation(4 + 3 * c.slots, 64, kernel_size=7, stride=2),
+            Conv2dNormActivation(64, 128, kernel_size=3, stride=2),
+            nn.Conv2d(128, c.width, 1),
         )
         self.positions = SinePositions(c.width)
         sizes = dict(dim_feedforward=c.hidden, dropout=c.dropout, batch_first=True)

@@ -67,6 +67,7 @@ def parameter_groups(
     weight_decay: float = 0.0,  # of weights; everything else has none
     layer_decay: float = 1.0,  # a layer's rate as a share of the next layer's
     layer_of: Callable[[str], int] | None = None,  # name -> layer, 0 next to the image
+    rate_of: Callable[[str], float] | None = None,  # name -> its rate as a share of its layer's
 ) -> list[dict[str, Any]]:  # for an optimizer: params, lr, weight_decay; besides: layer, names
     """Groups in which every trainable parameter occurs exactly once.
 
@@ -84,10 +85,11 @@ def parameter_groups(
     top, groups = max(layers.values()), {}
     for name, parameter in trainable.items():
         decays = parameter.ndim >= 2 and "weight" in name.rpartition(".")[2]
-        group = groups.setdefault((layers[name], decays), dict(params=[], names=[]))
+        share = rate_of(name) if rate_of else 1.0
+        group = groups.setdefault((layers[name], decays, share), dict(params=[], names=[]))
         group["params"].append(parameter)
         group["names"].append(name)
         group["layer"] = layers[name]
-        group["lr"] = learning_rate * layer_decay ** (top - layers[name])
+        group["lr"] = learning_rate * share * layer_decay ** (top - layers[name])
         group["weight_decay"] = weight_decay if decays else 0.0
     return list(groups.values())

@@ -54,7 +54,7 @@ class TrainConfig:
     epochs: int = 10  # times through the loader
     learning_rate: float = 1e-4  # of the last layer, at its highest
     weight_decay: float = 0.05  # of weights; biases, norms and position codes have none
-    optimizer: str = "adamw"  # "adamw", or "adam" whose weight decay is an L2 penalty
+    optimizer: str = "adamw"  # or "adam", "sgd", whose weight decay is an L2 penalty
     schedule: str = "cosine"  # "constant", "cosine" or "linear" down to 0, "milestones", "plateau"
     milestones: tuple[int, ...] = ()  # epochs after which the rate is multiplied by `gamma`
     gamma: float = 0.1
@@ -74,7 +74,7 @@ class TrainConfig:
     shard: bool = False  # every process holds a slice of the network instead of all of it
 
     def __post_init__(self):
-        check_names([self.optimizer], ["adamw", "adam"], "optimizer")
+        check_names([self.optimizer], ["adamw", "adam", "sgd"], "optimizer")
         check_names([self.schedule], SCHEDULES, "schedule")
         check_names([self.precision], ["no", "bf16", "fp16"], "precision")
         if min(self.epochs, self.accumulate) < 1 or self.learning_rate <= 0:
@@ -121,11 +121,13 @@ class Run:
 
 
 def _optimizer(net: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
-    "The optimizer, with a rate for every layer if the config asks for it."
+    "The optimizer, with a rate for every layer or part if the config or the network asks for it."
     groups = parameter_groups(
         net.named_parameters(), cfg.learning_rate, cfg.weight_decay, cfg.layer_decay,
-        getattr(net, "layer_of", None),
+        getattr(net, "layer_of", None), getattr(net, "rate_of", None),
     )  # fmt: skip
+    if cfg.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=0.9, fused=True)
     kind = dict(adamw=torch.optim.AdamW, adam=torch.optim.Adam)[cfg.optimizer]
     return kind(groups, fused=True)  # one pass over the weights instead of a dozen
 

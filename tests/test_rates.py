@@ -80,6 +80,19 @@ def test_only_matrices_decay():
     }
 
 
+def test_parts_may_learn_at_a_share_of_their_layer_s_rate():
+    def layer_of(name):
+        return 1 if name.startswith("2.") else 0
+
+    groups = parameter_groups(
+        model().named_parameters(), 0.1, 0.0, 0.5, layer_of, lambda n: 0.1 if "bias" in n else 1.0
+    )
+    rates = {name: group["lr"] for group in groups for name in group["names"]}
+    for name, rate in rates.items():
+        share = 0.1 if "bias" in name else 1.0
+        assert rate == pytest.approx(0.1 * share * (1.0 if name.startswith("2.") else 0.5)), name
+
+
 @pytest.mark.parametrize("layer", [None, -1, "0", 1.5])
 def test_an_unknown_layer_is_named(layer):
     with pytest.raises(ConfigError, match="no layer for codes"):

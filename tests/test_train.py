@@ -163,6 +163,7 @@ def test_a_killed_process_resumes_bit_for_bit(tmp_path):
         dict(schedule="milestones", milestones=(1, 3), optimizer="adam"),
         dict(schedule="plateau", patience=0, gamma=0.5, higher_is_better=True),
         dict(precision="bf16"),
+        dict(optimizer="sgd", learning_rate=1e-2),
     ],
 )
 @pytest.mark.parametrize("kind", ["shuffled", "generator", "weighted", "workers"])

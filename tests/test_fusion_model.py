@@ -136,6 +136,14 @@ def test_every_size_is_answered_at_its_own_size(kind, size, batch, request) -> N
     assert out.weights.shape[-2:] == size and torch.isfinite(out.fused).all()
 
 
+@pytest.mark.parametrize("size", [(16, 16), (27, 31)])
+def test_without_any_slot_the_backdrop_fills_the_hole(slots, batch, size) -> None:
+    none = batch | pick(batch, [])
+    cut = {name: x[..., : size[0], : size[1]] for name, x in none.items() if name in NAMES}
+    out = ask(slots, cut, valid=none["valid"])
+    assert torch.equal(out.fused, cut["backdrop"])
+
+
 def test_pictures_of_a_batch_do_not_see_each_other(slots, batch) -> None:
     alone = ask(slots, {name: batch[name][1:] for name in NAMES})
     assert (alone.weights[0] - ask(slots, batch).weights[1]).abs().max() < 1e-5

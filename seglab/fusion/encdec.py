@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
 from ..core import ConfigError
-from .slots import FusionInput, FusionOutput, finish, pad_to
+from .slots import FusionInput, FusionOutput, finish
 from ..positions import SinePositions
 
 # %% ../../nbs/32b_fusion.encdec.ipynb #5b77415c
@@ -86,9 +86,9 @@ class AmodalFusionTransformer(nn.Module):
                 f"completions: this network was made for {self.config.slots}, got "
                 f"{completions.shape[1]}; SlotFusionTransformer takes any number"
             )
-        empty = ~valid[:, :, None, None, None]
-        slots = (2 * given.completions - 1).masked_fill(empty, 0).flatten(1, 2)
-        logits = self._logits(pad_to(torch.cat([2 * partial - 1, mask, slots], dim=1), 4))
+        empty, seen = ~valid[:, :, None, None, None], given.padded(4)
+        slots = (2 * seen.completions - 1).masked_fill(empty, 0).flatten(1, 2)
+        logits = self._logits(torch.cat([2 * seen.partial - 1, seen.mask, slots], dim=1))
         logits = logits[..., : mask.shape[-2], : mask.shape[-1]]
         if not self.config.background:
             logits = torch.cat([logits, torch.full_like(logits[:, :1], -torch.inf)], dim=1)

@@ -23,7 +23,6 @@ from seglab.fusion.slots import (
     continue_outwards,
     count_copies,
     finish,
-    pad_to,
     stack_logits,
 )
 from ..layers import Block
@@ -263,30 +262,26 @@ class SlotFusionTransformer(nn.Module):
         continued = continue_outwards(given.completions, given.alphas, self.reach)
         given = given._replace(completions=continued)
         height, width = mask.shape[-2:]
-        tensors = partial, mask.float(), continued, given.alphas, backdrop
-        logits, order = self._decide(*(pad_to(x, 8) for x in tensors), same, votes)
+        logits, order = self._decide(given.padded(8), same, votes)
         copies = F.pad(votes, (0, 1), value=1).clamp(min=1e-6).log()[..., None, None]
         return finish((logits + copies)[..., :height, :width], given, order)
 
     def _decide(
         self,
-        partial: Tensor,
-        mask: Tensor,
-        completions: Tensor,
-        alphas: Tensor,
-        backdrop: Tensor,
-        same: Tensor,
-        votes: Tensor,
+        given: FusionInput,  # sides are multiples of 8
+        same: Tensor,  # (B, N, N) bool, slots that hold the same completion
+        votes: Tensor,  # (B, N) in [0, 1]
     ) -> tuple[Tensor, Tensor]:  # (B, N + 1, H, W), (B, N, N)
-        "Logits of weights and of the order; sides are multiples of 8."
-        pictures = slot_pictures(completions, backdrop)
+        "Logits of weights and of the order."
+        alphas, mask = given.alphas, given.mask.float()
+        pictures = slot_pictures(given.completions, given.backdrop)
         opacity = F.pad(alphas, (0, 0) * 3 + (0, 1), value=1)
-        difference = (pictures - partial[:, None]).abs().mean(dim=2, keepdim=True)
+        difference = (pictures - given.partial[:, None]).abs().mean(dim=2, keepdim=True)
         difference = difference * opacity * (1 - mask[:, None])
         background = F.pad(torch.zeros_like(alphas), (0, 0) * 3 + (0, 1), value=1)
         slots = torch.cat([2 * pictures - 1, opacity, 4 * difference, background], dim=2)
         everyone = F.pad(votes, (0, 1), value=1)
-        maps = self.encoder(slots, torch.cat([2 * partial - 1, mask], dim=1), everyone)
+        maps = self.encoder(slots, torch.cat([2 * given.partial - 1, mask], dim=1), everyone)
         objects = maps[0][:, :-1], maps[2][:, :-1]
         order = self.order(objects, alphas, 1 - mask, difference[:, :-1])
         stacked = stack_logits(alphas, order.sigmoid(), same, votes)

@@ -126,16 +126,17 @@ def check_shapes(
 # %% ../nbs/00_core.ipynb #38f3ac95
 def check_image(
     image: Tensor,  # (B, 3, H, W)
+    name: str = "image",  # what an error calls it
 ) -> None:
     "Raise `ValueError` unless these are colour pictures: float, in [0, 1], and no NaN."
-    check_shapes(image=(image, "B 3 H W"))
+    check_shapes(**{name: (image, "B 3 H W")})
     if not image.is_floating_point():
-        raise ValueError(f"image: must be float in [0, 1], got {image.dtype}; divide by 255")
+        raise ValueError(f"{name}: must be float in [0, 1], got {image.dtype}; divide by 255")
     low, high = image.aminmax()
     if not (low >= -1e-3 and high <= 1 + 1e-3):  # a NaN fails every comparison
         wrong = int((~image.isfinite()).sum())
         found = f"{wrong} values are NaN or infinite" if wrong else f"got {low:.4g} to {high:.4g}"
-        raise ValueError(f"image: must lie in [0, 1]: {found}")
+        raise ValueError(f"{name}: must lie in [0, 1]: {found}")
 
 # %% ../nbs/00_core.ipynb #c0a1c510
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 1, 2  # codes of a trimap in memory; on disk 0, 128, 255

@@ -154,9 +154,10 @@ def test_no_object_gives_the_background_and_a_warning(network, batch) -> None:
     ("change", "words"),
     [
         (dict(mask=lambda x: x.float()), "mask: must be bool"),
-        (dict(partial=lambda x: x * torch.nan), "NaN"),
-        (dict(partial=lambda x: x * 255), r"\[0, 1\]"),
-        (dict(completions=lambda x: x * torch.nan), "NaN"),
+        (dict(partial=lambda x: x * torch.nan), "^partial: .* NaN"),
+        (dict(partial=lambda x: x * 255), r"^partial: must lie in \[0, 1\]"),
+        (dict(partial=lambda x: (x * 255).byte()), "^partial: must be float"),
+        (dict(completions=lambda x: x * torch.nan), "^completions: .* NaN"),
         (dict(completions=lambda x: x[..., :20]), "completions"),
         (dict(mask=lambda x: x[..., :20]), "mask"),
     ],

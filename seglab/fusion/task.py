@@ -126,9 +126,9 @@ def _check(partial: Tensor, mask: Tensor, completions: Tensor) -> None:
     )
     if mask.dtype != torch.bool:
         raise ValueError(f"mask: must be bool, got {mask.dtype}; decide with a threshold first")
-    check_image(partial)
+    check_image(partial, "partial")
     if completions.numel():
-        check_image(completions.flatten(0, 1))
+        check_image(completions.flatten(0, 1), "completions")
 
 
 @torch.inference_mode()

@@ -70,6 +70,7 @@ INSIDE = {
     "prepare": {"folders", "holes", "layout", "pairs", "results", "store"},  # writing it
     "simulate": {"holes", "order"},  # completions as a network would have painted them
     "layout": {"holes"},  # the same samples, as files
+    "cutouts": {"layout"},  # scenes of photographed objects
     "folders": {"holes", "layout"},  # folders of them
     "results": {"layout", "simulate"},  # what a completion model wrote
     "files": {"blend", "folders", "layout", "order", "task"},  # files in, files out

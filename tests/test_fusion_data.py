@@ -229,6 +229,21 @@ def test_missing_data_is_explained(root, tmp_path):
         CutoutScenes("train", "person", 64, root)
 
 
+def test_lists_of_any_editor_are_read_and_empty_ones_named(tmp_path, root):
+    import shutil
+
+    data = tmp_path / "data"
+    shutil.copytree(root, data)
+    wanted = CutoutScenes("val", "people", 64, data).objects
+    listed = (data / "people/val.txt").read_text().split()
+    windows = "\ufeff" + "".join(f"{name}.png\r\n" for name in listed)
+    (data / "people/val.txt").write_text(windows, encoding="utf-8")
+    assert CutoutScenes("val", "people", 64, data).objects == wanted
+    (data / "facades/val.txt").write_text("\n")
+    with pytest.raises(DatasetError, match=r"facades/val.txt: the list is empty"):
+        CutoutScenes("val", "people", 64, data)
+
+
 def test_an_empty_mask_and_a_view_without_file_are_named(tmp_path, root):
     import shutil
 

@@ -17,6 +17,7 @@ from numpy.random import Generator
 from scipy.ndimage import distance_transform_edt, find_objects
 
 from ..core import DatasetError, check_names, data_dir
+from .layout import read_list
 from ..io import check_same_size, choose_pairs, list_images, read_image, read_mask
 from ..lessons import Kept
 from ..synthetic import Drawn, Scene, composite
@@ -115,14 +116,14 @@ def _listed(
     folder: Path,
     split: str,  # "train" or "val"
 ) -> list[str]:  # names without suffix
-    "Names of one split. Raises `DatasetError` where there is no list."
+    "Names of one split. Raises `DatasetError` where there is no list, or an empty one."
     file = folder / f"{split}.txt"
     if not file.is_file():
         raise DatasetError(
             f"{file}: no such file; set SEGLAB_DATA to the folder that holds "
             f"{folder.name}/, or use the source 'drawn'"
         )
-    return file.read_text().split()
+    return read_list(file)
 
 
 def _objects(

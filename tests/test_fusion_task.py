@@ -1,6 +1,7 @@
 "Fusion's step, scores, training and prediction: what counts, what is refused, what stays."
 
 import warnings
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -233,3 +234,16 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     one, two = (checkpoints.load(tmp_path / n / "last.safetensors") for n in ("1", "2"))
     for name, weight in one.state_dict().items():
         assert (weight - two.state_dict()[name]).abs().max() <= 1e-5, name
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_the_seeds_network_learns_in_two_processes(tmp_path: Path, background, monkeypatch) -> None:
+    "Processes wait for every gradient: a second update shows that none was missing in the first."
+    torch.manual_seed(0)
+    begun = AmodalFusionTransformer(EncoderDecoderConfig(4, background, 16, 4, 1, 1, 32, side=32))
+    before = deepcopy(begun.state_dict())
+    monkeypatch.setattr(task, "build_network", lambda config: begun)  # processes are forked
+    launch(task.fit, [short(tmp_path, network="seed", samples=8, epochs=2)], 2)
+    learned = checkpoints.load(tmp_path / "last.safetensors").state_dict()
+    unchanged = [name for name, _ in begun.named_parameters() if learned[name].equal(before[name])]
+    assert not unchanged

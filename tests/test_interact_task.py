@@ -14,7 +14,7 @@ from seglab.interact.files import predict_files, read_interactions, write_intera
 from seglab.interact.lessons import LessonPlan, dataset
 from seglab.interact.networks import build
 from seglab.interact.plan import FitConfig, build_network, list_kinds, plan_training
-from seglab.interact.rounds import choose_kind, first_words, play_rounds, tell
+from seglab.interact.rounds import choose_kind, encode_all, first_words, play_rounds, tell
 from seglab.interact.small import SmallConfig
 from seglab.interact.task import fit, force_loss, mark, measure, predict, second_loss, step
 from seglab.io import write_image
@@ -172,3 +172,14 @@ def test_files_come_and_go(tmp_path):
     table = predict_files(network().eval(), tmp_path / "photos", tmp_path / "told.json", tmp_path)
     assert "no picture called 'a'" in table.loc[("a", 1), "error"]
     assert "say where the object is" in table.loc[("b", 1), "error"]
+
+
+def test_contours_are_regions_or_lines_as_the_network_was_taught():
+    outline = [[Contour([(8, 8), (8, 40), (40, 40), (40, 8)])]]
+    region, line = (
+        encode_all(SmallConfig(kinds=("contour",), filled=filled), outline, (48, 48))
+        for filled in (True, False)
+    )
+    assert region[0, 0, 24, 24] == 1 and line[0, 0, 24, 24] == 0 and line[0, 0, 8, 24] == 1
+    net = build_network(FitConfig(kinds="contour", filled=False))
+    assert not net.config.filled

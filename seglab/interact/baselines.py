@@ -28,6 +28,7 @@ class ColourConfig:
     radius: float = 3.0  # of clicks, in pixels
     disks: bool = True  # clicks as discs
     accumulate: bool = True  # the maps of all kinds are filled, not only that of the latest
+    filled: bool = True  # contours as regions
     side: int = 64  # of the pictures it likes, in pixels
 
 

@@ -180,6 +180,7 @@ def encode(
     radius: float = 3.0,  # of clicks, in pixels
     disks: bool = True,  # clicks as discs, see `click_maps`
     current: str | None = None,  # fill the maps of this kind only; None: of all kinds
+    filled: bool = True,  # contours as regions; False: as lines
 ) -> Tensor:  # (2 · kinds, H, W) float32 in [0, 1]
     """All that was said about a picture, as the maps a network reads.
 
@@ -197,5 +198,5 @@ def encode(
         if kind == "click":
             pair.copy_(click_maps(pack_clicks([own]), size, radius, disks)[0])
         elif own:
-            pair.copy_(draw_masks(own, size, kind))
+            pair.copy_(draw_masks(own, size, kind, filled))
     return maps

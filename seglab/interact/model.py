@@ -27,6 +27,7 @@ class Reads:
     accumulate: bool = True  # maps of all kinds are filled; False: only those of the newest kind
     previous: bool = True  # the last answer is read
     binary: bool = False  # as a mask instead of probabilities
+    filled: bool = True  # contours are regions; False: lines
     side: int = 448  # height and width of the pictures it was trained on, in pixels
 
     def __post_init__(self):

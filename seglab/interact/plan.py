@@ -80,7 +80,8 @@ def plan_network(
 ) -> Reads:  # a config of one of the networks
     "The network's size. Raises `ConfigError` if it can't have a second head."
     size = preset(config.preset_name)
-    changes = dict(kinds=list_kinds(config.kinds) or size.kinds, accumulate=config.accumulate)
+    kinds = list_kinds(config.kinds) or size.kinds
+    changes = dict(kinds=kinds, accumulate=config.accumulate, filled=config.filled)
     if config.aux_head:
         if not hasattr(size, "aux"):
             raise ConfigError(f"aux_head: {config.preset_name} has no second head")

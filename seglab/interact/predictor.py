@@ -78,7 +78,8 @@ def _maps(net: nn.Module, interactions: Sequence[Interaction], size: tuple[int, 
     config, current = net.config, None
     if interactions and not config.accumulate:
         current = kind_of(interactions[-1])
-    return encode(interactions, size, config.kinds, config.radius, config.disks, current)
+    reads = config.kinds, config.radius, config.disks
+    return encode(interactions, size, *reads, current, config.filled)
 
 
 def ask(

@@ -40,6 +40,7 @@ def encode_all(
             config.radius,
             config.disks,
             None if config.accumulate or not own else kind_of(own[-1]),
+            config.filled,
         )
         for own in told
     ]

@@ -162,7 +162,8 @@ INTERACT = {  # the same for interact, whose chapter is the longest: module -> s
     "benchmark": "episode pictures sets",
     "tables": "",
     "files": "data rounds task",
-    "session": "task",
+    "moments": "data patch",  # one sitting
+    "session": "data files moments patch predictor rounds task zoom",
     "widget": "session",
 }
 

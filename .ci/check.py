@@ -9,10 +9,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree
+
+import psutil
 
 HERE = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -21,16 +25,33 @@ QUIET = dict(MPLBACKEND="agg", OMP_NUM_THREADS="1", PYTHONUNBUFFERED="1")
 COUNTED = ("passed", "failed", "skipped")
 
 
-def call(command: list[str], folder: Path = HERE) -> tuple[int, str]:
+def call(
+    command: list[str],
+    folder: Path = HERE,
+    seconds: float = 600,  # then it is killed with all it has started
+) -> tuple[int, str]:
     "Run a command of the environment, show what it prints, and give its exit status and output."
     command = [str(BIN / command[0]), *command[1:]]
     lines = []
     streams = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     with subprocess.Popen(command, cwd=folder, **streams) as process:
+        clock = threading.Timer(seconds, kill, [process.pid])
+        clock.daemon = True  # an interrupted run must not wait for it
+        clock.start()
         for line in process.stdout:
             print(line, end="", flush=True)
             lines.append(line)
+        clock.cancel()
     return process.returncode, "".join(lines)
+
+
+def kill(pid: int) -> None:
+    "End a process that takes too long, and all it has started."
+    first = psutil.Process(pid)
+    print(f"==> killed, it took too long: {' '.join(first.cmdline())}", flush=True)
+    for process in (first, *first.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # ended since it was listed
+            process.kill()
 
 
 def style() -> Counter:
@@ -79,20 +100,25 @@ def tests() -> Counter:
     "pytest, counted from its own report."
     with tempfile.TemporaryDirectory() as name:
         report = Path(name) / "report.xml"
-        status, _ = call(["python", "-m", "pytest", "-q", f"--junitxml={report}", "tests"])
+        limits = ["--timeout=600", "--session-timeout=2400"]  # of one test and of all, in seconds
+        command = ["python", "-m", "pytest", "-q", *limits, f"--junitxml={report}", "tests"]
+        status, _ = call(command, seconds=2700)
         if not report.exists():
             return verdict(False)
-        cases = Counter(int(status not in (0, 1)) * ["failed"])  # it could not even start
+        cases = Counter()
         for case in ElementTree.parse(report).iter("testcase"):
             outcomes = {child.tag for child in case}
             broken = outcomes & {"failure", "error"}
             cases["failed" if broken else "skipped" if "skipped" in outcomes else "passed"] += 1
+    if status and not cases["failed"]:  # it could not even start, or time was up
+        cases["failed"] = 1
     return cases
 
 
 def notebooks() -> Counter:
     "Every notebook, experiments included, run from top to bottom in two processes."
-    status, text = call(["nbdev_test", "--n_workers", "2", "--do_print", "--timing"])
+    command = ["nbdev_test", "--n_workers", "2", "--do_print", "--timing"]
+    status, text = call(command, seconds=2100)
     completed = len(re.findall(r"^- Completed ", text, re.M))
     listed = re.split(r"nbdev Tests Failed On The Following Notebooks:\n=+\n", text)
     failed = len(listed[1].split()) if len(listed) > 1 else int(status != 0)

@@ -52,9 +52,9 @@ def metadata(wheel: zipfile.ZipFile) -> dict[str, list[str]]:
 def test_a_wheel_holds_every_module_and_nothing_else(
     wheel: zipfile.ZipFile, repository: Path
 ) -> None:
-    modules = {str(p.relative_to(repository)) for p in (repository / "seglab").rglob("*.py")}
+    code = [*(repository / "seglab").rglob("*.py"), *(repository / "seglab").glob("*/static/*")]
     held = {n for n in wheel.namelist() if ".dist-info/" not in n}
-    assert held == modules
+    assert held == {str(path.relative_to(repository)) for path in code}
 
 
 def test_a_wheel_requires_what_settings_ask_for(metadata: dict, settings: dict[str, str]) -> None:

@@ -14,7 +14,14 @@ from seglab.core import DatasetError
 
 GREY = np.linspace(0, 255, 12 * 17).round().astype(np.uint8).reshape(12, 17)
 COLOUR = np.random.default_rng(0).integers(0, 256, (12, 17, 3), dtype=np.uint8)
-READERS = [io.read_image, io.read_mask, io.read_alpha, io.read_trimap, io.read_labels]
+READERS = [
+    io.read_image,
+    io.read_pixels,
+    io.read_mask,
+    io.read_alpha,
+    io.read_trimap,
+    io.read_labels,
+]
 
 
 def pixels(tensor):
@@ -283,3 +290,15 @@ def test_real_mattes_read(parity):
         io.check_same_size(image=image, alpha=alpha, trimap=trimap)
         assert (alpha[trimap == 2] > 0.9).float().mean() > 0.99
         assert (alpha[trimap == 0] < 0.1).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_bytes_are_those_of_the_floats(tmp_path, suffix):
+    generator = np.random.default_rng(0)
+    Image.fromarray(generator.integers(0, 256, (9, 12, 3), np.uint8)).save(tmp_path / f"c.{suffix}")
+    Image.fromarray(generator.integers(0, 65536, (9, 12), np.uint16)).save(tmp_path / "wide.png")
+    for file in (f"c.{suffix}", "wide.png"):
+        rows = io.read_pixels(tmp_path / file)
+        wanted = (io.read_image(tmp_path / file) * 255).round().byte().permute(1, 2, 0).numpy()
+        assert rows.dtype == np.uint8 and (rows == wanted).all()
+        rows[0] = 0  # its own

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['new_run_folder', 'save_config', 'save_scores', 'Run', 'open_run', 'ThisPython', 'find_experiment', 'run_experiment',
-           'table', 'main']
+           'find_runs', 'compare', 'table', 'differing', 'main']
 
 # %% ../nbs/18_runs.ipynb #479b95ba
 import argparse
@@ -38,7 +38,10 @@ from .parameters import fit_parameters, read_values
 
 # %% ../nbs/18_runs.ipynb #08341b74
 def _read_json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if not isinstance(content, dict):
+        raise ValueError(f"expected names and values, found a {type(content).__name__}")
+    return content
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:
@@ -142,21 +145,52 @@ class Run:
     config: dict[str, Any]  # config.json
     history: DataFrame  # history.csv
     scores: DataFrame  # scores.csv
+    headline: dict[str, float]  # metrics.json, else the mean of every column of scores.csv
+    problems: tuple[str, ...] = ()  # what could not be read, in words
 
 
 def open_run(
     folder: str | Path,  # as a path, or as the table names it: "trimap/train/2031-05-17-…"
+    strict: bool = True,  # raise what is wrong with a file; else note it in `problems`, and go on
 ) -> Run:
     "Read one run. Raises `ConfigError` if the folder holds none."
     folder = Path(folder).absolute() if Path(folder).is_dir() else outputs_dir() / folder
-    info = _read_json(folder / "run.json")
-    if not info:
+    if not (folder / "run.json").exists():
         raise ConfigError(f"{folder} is no run: it holds no run.json")
+    found, problems = _read_files(folder, strict)
+    info, config, metrics, history, scores = found.values()
+    said = dict(parameters={}) | info
+    wrong = [key for key, kind in _SAYS.items() if not isinstance(said.get(key), kind)]
+    if wrong and strict:
+        raise ConfigError(f"{folder} is no run: its run.json says nothing of {', '.join(wrong)}")
+    if wrong:
+        touched = datetime.fromtimestamp(folder.stat().st_mtime).astimezone()
+        info = dict(experiment="", state="broken", started=touched.isoformat(timespec="seconds"))
+        problems = problems or [f"run.json says nothing of {', '.join(wrong)}"]
     if info["state"] == "running" and not _alive(info):
         info["state"] = "killed"
-    files = (folder / "history.csv", folder / "scores.csv")
-    history, scores = (pd.read_csv(file) if file.exists() else DataFrame() for file in files)
-    return Run(folder, info, _read_json(folder / "config.json"), history, scores)
+    means = metrics or scores.mean(numeric_only=True).to_dict()
+    headline = {name: value for name, value in means.items() if isinstance(value, int | float)}
+    return Run(folder, info, config, history, scores, headline, tuple(problems))
+
+# %% ../nbs/18_runs.ipynb #04000916
+_SAYS = dict(experiment=str, state=str, started=str, host=str, pid=int, pid_started=int | float)
+_SAYS |= dict(parameters=dict)
+
+
+def _read_files(folder: Path, strict: bool) -> tuple[dict[str, Any], list[str]]:
+    "What the files of a run hold, by name, and what could not be read."
+    found, problems = {}, []
+    for name in ("run.json", "config.json", "metrics.json", "history.csv", "scores.csv"):
+        read, found[name] = (_read_json, {}) if "json" in name else (pd.read_csv, DataFrame())
+        try:
+            if (folder / name).exists():
+                found[name] = read(folder / name)
+        except (OSError, ValueError) as error:  # torn, or just being written
+            if strict:
+                raise
+            problems.append(f"{name} cannot be read: {error}")
+    return found, problems
 
 # %% ../nbs/18_runs.ipynb #d85055e6
 class ThisPython(AsyncKernelManager):
@@ -243,37 +277,48 @@ def _execute(notebook: Path, folder: Path, parameters: dict[str, Any], progress:
         coalesce_streams=True,  # thousands of redrawn progress bars become one line
     )
 
-# %% ../nbs/18_runs.ipynb #b0cbccc7
+# %% ../nbs/18_runs.ipynb #071e7336
+def find_runs(
+    system: str | None = None,  # only the runs of this system
+) -> list[Path]:  # their folders, in no order
+    "Folders that hold a run. Raises `ConfigError` with a suggestion if the system has none."
+    folders = [file.parent for file in outputs_dir().glob("*/*/*/run.json")]
+    if system is None:
+        return folders
+    check_names([system], {folder.parents[1].name for folder in folders}, "system with runs")
+    return [folder for folder in folders if folder.parents[1].name == system]
+
+
+def compare(
+    runs: Sequence[Run],
+) -> DataFrame:  # one row a run, in the same order
+    "Name, state, start, seconds, the parameters that differ, and headline scores."
+    facts = DataFrame([_facts(run) for run in runs], columns=["run", "state", "started", "seconds"])
+    return pd.concat([facts, differing(runs), DataFrame([run.headline for run in runs])], axis=1)
+
+
 def table(
     system: str | None = None,  # only the runs of this system
 ) -> DataFrame:  # one row a run, oldest first
     "List runs: name, state, start, seconds, the parameters that differ, and headline scores."
-    files = list(outputs_dir().glob("*/*/*/run.json"))
-    if system is not None:
-        check_names([system], {file.parents[2].name for file in files}, "system with runs")
-        files = [file for file in files if file.parents[2].name == system]
-    runs = sorted((open_run(file.parent) for file in files), key=lambda run: run.info["started"])
-    facts = DataFrame([_facts(run) for run in runs], columns=["run", "state", "started", "seconds"])
-    return pd.concat([facts, _differing(runs), DataFrame(map(_headline, runs))], axis=1)
+    runs = [open_run(folder, strict=False) for folder in find_runs(system)]
+    return compare(sorted(runs, key=lambda run: run.info["started"]))
 
-
+# %% ../nbs/18_runs.ipynb #9b38f214
 def _facts(run: Run) -> dict[str, Any]:
     name = os.path.relpath(run.folder, outputs_dir())
     return dict(run=name) | {key: run.info.get(key) for key in ("state", "started", "seconds")}
 
 
-def _differing(runs: Sequence[Run]) -> DataFrame:
+def differing(
+    runs: Sequence[Run],
+) -> DataFrame:  # one row a run, a column a parameter
     "Parameters that have more than one value among the runs of one experiment."
     chosen = [run.info.get("parameters") or run.config for run in runs]
-    frame = DataFrame([{k: v for k, v in c.items() if not isinstance(v, dict)} for c in chosen])
-    groups = frame.astype(str).groupby([run.info["experiment"] for run in runs])
+    chosen = [{k: v for k, v in c.items() if not isinstance(v, dict)} for c in chosen]
+    frame, texts = DataFrame(chosen), DataFrame([{k: str(v) for k, v in c.items()} for c in chosen])
+    groups = texts.groupby([run.info["experiment"] for run in runs])  # None is a value as well
     return frame.loc[:, (groups.nunique() > 1).any()] if len(frame.columns) else frame
-
-
-def _headline(run: Run) -> dict[str, float]:
-    "What metrics.json says, else the mean of every column of scores.csv."
-    means = _read_json(run.folder / "metrics.json") or run.scores.mean(numeric_only=True).to_dict()
-    return {name: value for name, value in means.items() if isinstance(value, int | float)}
 
 # %% ../nbs/18_runs.ipynb #5b63261a
 def main(
@@ -312,7 +357,7 @@ def _run(asked: argparse.Namespace) -> int:
         sys.stderr.write("\n".join([str(error), *getattr(error, "__notes__", []), ""]))
         return 130 if isinstance(error, KeyboardInterrupt) else 1
     run = open_run(folder)
-    status = _show(DataFrame([_facts(run) | _headline(run)]))
+    status = _show(DataFrame([_facts(run) | run.headline]))
     sys.stdout.write(f"{run.folder / 'run.ipynb'}\n")
     return status
 

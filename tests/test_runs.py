@@ -16,6 +16,7 @@ import pytest
 from seglab.core import ConfigError
 from seglab.parameters import fit_parameters, parse_value, read_parameters
 from seglab.runs import (
+    find_runs,
     main,
     new_run_folder,
     open_run,
@@ -278,3 +279,42 @@ def test_folders_outside_outputs_can_be_resumed(
     assert main(["run", str(notebook), "--resume", folder.name]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(folder / "run.ipynb")
     assert os.listdir(tmp_path / "outputs" / "toy" / "try") == [folder.name]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("run.json", '{"experiment": "toy_t', "run.json cannot be read: Unterminated string"),
+        ("run.json", "[1, 2]", "run.json cannot be read: expected names and values, found a list"),
+        ("run.json", '{"state": "done"}', "run.json says nothing of experiment, started"),
+        ("config.json", "{", "config.json cannot be read"),
+        ("metrics.json", "", "metrics.json cannot be read"),
+        ("history.csv", "", "history.csv cannot be read: No columns"),
+        (
+            "scores.csv",
+            "a,b\n1,2,3,4\n1\n1,2,3,4,5,6\n",
+            "scores.csv cannot be read: Error tokenizing",
+        ),
+    ],
+)
+def test_a_torn_file_is_said_in_words_and_hides_no_other_run(
+    file: str, text: str, said: str
+) -> None:
+    whole, torn = new_run_folder("toy_try", "whole"), new_run_folder("toy_try", "torn")
+    save_scores(whole, pd.DataFrame(dict(iou=[0.5])))
+    (torn / file).write_text(text)
+    with pytest.raises(ValueError):
+        open_run(torn)
+    run = open_run(torn, strict=False)
+    assert len(run.problems) == 1 and run.problems[0].startswith(said)
+    assert run.info["state"] == ("broken" if file == "run.json" else "running")
+    assert sorted(table("toy").state) == sorted(["done", run.info["state"]])
+    assert set(find_runs()) == {whole, torn}
+
+
+def test_headlines_are_metrics_or_else_means_and_only_numbers() -> None:
+    folder = new_run_folder("toy_try")
+    (folder / "scores.csv").write_text("image,iou\nhorse,0.5\ncat,0.25\n")
+    assert open_run(folder).headline == dict(iou=0.375)
+    (folder / "metrics.json").write_text('{"iou": 0.4, "note": "by hand", "sad": null}')
+    assert open_run(folder).headline == dict(iou=0.4)

@@ -6,10 +6,11 @@
 __all__ = ['METHODS', 'Solver', 'fit_colour_lines', 'guided_upsample', 'estimate_alpha', 'estimate_foreground']
 
 # %% ../nbs/19_matting.ipynb #5f19db75
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import StringIO
+from threading import RLock
 from types import ModuleType
 
 import numpy as np
@@ -38,6 +39,18 @@ METHODS = dict(
 )
 
 # %% ../nbs/19_matting.ipynb #9aa441c5
+_DOOR = RLock()  # for one thread at a time
+
+
+def _new_door() -> None:
+    global _DOOR
+    _DOOR = RLock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which never forks
+    os.register_at_fork(after_in_child=_new_door)
+
+
 def _import_solvers() -> tuple[ModuleType, ModuleType]:  # numba, pymatting
     "Imported late, because pymatting's first import on a machine compiles for a minute."
     import numba
@@ -45,21 +58,24 @@ def _import_solvers() -> tuple[ModuleType, ModuleType]:  # numba, pymatting
     # threads of OpenMP end the process where it was forked, as a loader's workers are
     numba.config.THREADING_LAYER = "workqueue"
     import pymatting
+    from pymatting.preconditioner import ichol
 
+    ichol.print = lambda *words: None  # it says when a preconditioner needs another attempt
     return numba, pymatting
 
 
 @contextmanager
 def _one_thread() -> Iterator[ModuleType]:  # pymatting
     "Keep numba, BLAS and OpenMP on one thread while the block runs."
-    numba, pymatting = _import_solvers()
-    threads = numba.get_num_threads()
-    numba.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield pymatting
-    finally:
-        numba.set_num_threads(threads)
+    with _DOOR:
+        numba, pymatting = _import_solvers()
+        threads = numba.get_num_threads()
+        numba.set_num_threads(1)
+        try:
+            with threadpool_limits(1):
+                yield pymatting
+        finally:
+            numba.set_num_threads(threads)
 
 # %% ../nbs/19_matting.ipynb #7dd5c554
 def _solve(
@@ -71,8 +87,7 @@ def _solve(
     # two large windows must fit beside each other into a small picture
     window = dict(radius=min(10, (min(levels.shape) - 1) // 4)) if method == "large_kernel" else {}
     try:
-        # it prints when a preconditioner needs another attempt
-        with _one_thread() as pymatting, redirect_stdout(StringIO()):
+        with _one_thread() as pymatting:
             alpha = getattr(pymatting, solver.function)(
                 np.ascontiguousarray(image.permute(1, 2, 0).double().numpy()),
                 levels,

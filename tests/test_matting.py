@@ -1,5 +1,8 @@
 "What guards `seglab.matting`: pymatting as reference, crops, padding, sizes, degenerate trimaps, refusals."
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -234,3 +237,18 @@ def test_small_copies_on_real_photographs(parity):
         for longest in (400, 100)
     ]
     assert errors[0] < 0.007 and errors[1] < 2 * errors[0], errors
+
+
+def test_two_threads_may_solve_at_once():
+    "In a process of its own, which numba would end."
+    script = """
+import torch
+from concurrent.futures import ThreadPoolExecutor
+from seglab.matting import estimate_foreground
+image, alpha = torch.rand(1, 3, 96, 96), torch.rand(1, 1, 96, 96)
+with ThreadPoolExecutor(2) as pool:
+    list(pool.map(lambda _: estimate_foreground(image, alpha), range(12)))
+print("well")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "well\n", done.stderr[-500:]

@@ -10,8 +10,9 @@ from scipy.ndimage import gaussian_filter
 from seglab.core import FOREGROUND, UNKNOWN, ConfigError, DatasetError
 from seglab.io import write_alpha, write_image, write_trimap
 from seglab.trimap import benchmarks, comparison
-from seglab.trimap.data import TrimapSamples, trimap_from_alpha
+from seglab.trimap.data import TrimapSamples
 from seglab.trimap.plan import FitConfig, build_loaders
+from seglab.trimap.rough import trimap_from_alpha
 
 SIZES = [(40, 30), (24, 48)]
 

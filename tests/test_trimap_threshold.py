@@ -8,7 +8,8 @@ from torch.utils.data import DataLoader
 
 from seglab.core import IGNORE, seed_everything
 from seglab.trimap import threshold
-from seglab.trimap.data import DrawnMattes, TrimapSamples
+from seglab.trimap.data import TrimapSamples
+from seglab.trimap.pictures import DrawnMattes
 
 
 class Knows(torch.nn.Module):

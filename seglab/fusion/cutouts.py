@@ -18,7 +18,7 @@ from scipy.ndimage import distance_transform_edt, find_objects
 
 from ..core import DatasetError, check_names, data_dir
 from .layout import read_list
-from ..io import check_same_size, choose_pairs, list_images, read_image, read_mask
+from ..io import check_same_size, choose_pairs, list_images, read_image, read_mask, read_pixels
 from ..lessons import Kept
 from ..synthetic import Drawn, Scene, composite
 
@@ -145,10 +145,10 @@ def _views(root: Path, split: str) -> list[Path]:
         raise DatasetError(f"{root / 'facades'}: {found}")
     return [files[name] for name in names]
 
-# %% ../../nbs/30c_fusion.cutouts.ipynb #49b113ac
+# %% ../../nbs/30c_fusion.cutouts.ipynb #632cd443
 def _view(path: Path, shortest: int) -> ndarray:  # (h, w, 3) uint8
     "A view, shrunk until its shorter side is that many pixels; shared: don't change."
-    picture = read_image(path).mul(255).byte().permute(1, 2, 0).numpy()
+    picture = read_pixels(path)
     return _shrink(picture, shortest / min(picture.shape[:2]))
 
 

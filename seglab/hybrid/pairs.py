@@ -154,7 +154,7 @@ class FilePairs:
 
     def __getitem__(self, index: int) -> Pair:
         name, image_path, truth_path = self.files[index]
-        image = (io.read_image(image_path) * 255).round().to(torch.uint8)
+        image = torch.from_numpy(io.read_pixels(image_path)).permute(2, 0, 1).contiguous()
         plane = self._read(truth_path) if self._read else read_plane(truth_path, self.kind)
         io.check_same_size(**{str(image_path): image, str(truth_path): plane})
         self._trusted = self._trusted or _warn_of_levels(truth_path)

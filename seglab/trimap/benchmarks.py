@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..core import ConfigError, DatasetError, check_names, data_dir
 from ..io import check_same_size, pair_by_stem, read_alpha, read_image, read_trimap
-from .data import SPLITS, Matte, Source, compose, pictures
+from .pictures import SPLITS, Matte, Source, compose, pictures
 
 # %% ../../nbs/25_trimap.benchmarks.ipynb #67a63623
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def find_benchmarks(
 # %% ../../nbs/25_trimap.benchmarks.ipynb #ebe5553e
 def find_pictures(
     split: str,  # "train" or "val"
-    source: str = "auto",  # one of `TRAINING` or `BENCHMARKS`, or as `data.pictures` takes it
+    source: str = "auto",  # one of `TRAINING` or `BENCHMARKS`, or as `pictures` takes it
     side: int = 256,  # of drawn pictures, in pixels
     folder: str | Path | None = None,  # that holds the sets' own folders; None: `data_dir()`
 ) -> Source:

@@ -18,7 +18,8 @@ from ..boundary import trimap_from_mask
 from ..core import FOREGROUND, UNKNOWN, ConfigError, atomic_path
 from ..matting import estimate_alpha
 from ..metrics import trimap_iou, unknown_area
-from .data import Source, trimap_from_alpha
+from .pictures import Source
+from .rough import trimap_from_alpha
 from .scores import ALPHA_SCORES, Method, exam
 
 # %% ../../nbs/26_trimap.comparison.ipynb #5e4e0934

@@ -14,9 +14,10 @@ from ..core import ConfigError, check_names, seed_everything
 from ..fitting import choose_precision
 from ..train import TrainConfig
 from .benchmarks import find_pictures
-from .data import ROUGH_MASKS, dataset
+from .data import dataset
 from .model import PRESETS, TrimapModel, preset
 from .pretrained import from_mae
+from .rough import ROUGH_MASKS
 
 # %% ../../nbs/21c_trimap.plan.ipynb #68768ad3
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class FitConfig:
     layer_decay: float = 1.0  # a layer's rate as a share of the next layer's
     distance_weight: float = 0.1  # of the distance loss, beside the focal one
     gamma: float = 2.0  # of the focal loss; 0: plain cross-entropy
-    rough: str = "segmenter"  # how training masks are spoilt, one of `data.ROUGH_MASKS`
+    rough: str = "segmenter"  # how training masks are spoilt, one of `rough.ROUGH_MASKS`
     widen: int = 1  # how far the true unknown band is widened, in pixels
     ema: float = 0.99  # share of the averaged weights that stays at an update; 0: no average
     precision: str = "no"  # "no" (float32), "bf16", "fp16", or "auto": what is faster here

@@ -21,7 +21,8 @@ from ..boundary import trimap_from_mask
 from ..core import FOREGROUND
 from ..matting import estimate_alpha
 from ..metrics import alpha_conn, alpha_grad, alpha_mad, alpha_mse, alpha_sad, unknown_area
-from .data import Source, limit_longest_side, low_resolution_mask
+from .pictures import Source
+from .rough import limit_longest_side, low_resolution_mask
 
 # %% ../../nbs/24_trimap.scores.ipynb #9c403d5e
 ALPHA_SCORES = dict(mse=alpha_mse, mad=alpha_mad, sad=alpha_sad, grad=alpha_grad, conn=alpha_conn)

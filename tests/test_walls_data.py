@@ -2,16 +2,18 @@
 
 import pytest
 import torch
+from numpy.random import default_rng
 
 from seglab.core import IGNORE
-from seglab.walls.data import WallSamples, dataset
-from seglab.walls.pictures import Picture
+from seglab.walls.data import WallSamples, dataset, repaint_wall
+from seglab.walls.pictures import DrawnWalls, Picture, Repainted
+from seglab.walls.textures import replace_wall
 
 
 class One:
     "A wide picture, wall on the left and sky on the right."
 
-    names, targets = ("wall", "sky"), ("wall",)
+    names, targets, corners = ("wall", "sky"), ("wall",), False
 
     def __len__(self) -> int:
         return 1
@@ -61,6 +63,42 @@ def test_repainting_only_touches_the_share_asked_for() -> None:
         for samples in (plain, painted)
     ]
     assert spread[1] > spread[0] + 0.02
+
+
+def test_repainting_keeps_what_is_not_wall_but_mixes_the_edge() -> None:
+    image = torch.zeros(3, 60, 80)  # a grey wall, and a black thing before it
+    wall = torch.ones(60, 80, dtype=torch.bool)
+    wall[20:, 30:60] = False
+    image[:, wall] = 0.5
+    mixed = 0
+    for seed in range(12):
+        painted = repaint_wall(image, wall, default_rng(seed))
+        assert painted.shape == image.shape and painted.min() >= 0 and painted.max() <= 1
+        assert (painted[:, 21:, 31:59] == 0).all(), "one pixel inside the thing nothing changes"
+        mixed += (painted[:, 20, 31:59] > 0.02).any().item()
+        assert torch.equal(painted, repaint_wall(image, wall, default_rng(seed)))
+    assert mixed > 6, "its edge shows the new wall"
+
+
+def test_a_repainted_wall_has_corners() -> None:
+    image, wall = torch.full((3, 64, 64), 0.5), torch.ones(64, 64, dtype=torch.bool)
+    jumps = []
+    for seed in range(40):
+        painted = repaint_wall(image, wall, default_rng(seed)).mean(dim=(0, 1))
+        jumps.append(painted.diff().abs().max().item() > 0.04)
+    assert 8 < sum(jumps) < 40, "often a new part begins at some column, not always"
+
+
+def test_photographs_keep_one_picture_across_the_wall() -> None:
+    assert WallSamples(One(), 32).paint is replace_wall
+    drawn = DrawnWalls(32, 1)
+    for source in (drawn, Repainted(drawn, "pattern")):
+        assert WallSamples(source, 32).paint is repaint_wall
+
+
+def test_a_view_without_wall_comes_back_as_it_is() -> None:
+    image = torch.rand(3, 40, 50)
+    assert repaint_wall(image, torch.zeros(40, 50, dtype=torch.bool), default_rng(0)) is image
 
 
 def test_the_same_index_of_the_same_epoch_is_the_same_lesson() -> None:

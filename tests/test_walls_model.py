@@ -17,7 +17,7 @@ from seglab.checkpoints import load, save
 from seglab.core import ConfigError
 from seglab.train import TrainConfig, train
 from seglab.walls.labels import ADE20K
-from seglab.walls.model import PRESETS, WallsConfig, WallsModel, preset
+from seglab.walls.model import PRESETS, Decoder, WallsConfig, WallsModel, preset
 
 NAMES = ("wall", "floor", "sky")
 TINY = replace(preset("tiny"), names=NAMES)
@@ -26,6 +26,8 @@ SMALL = dict(
     fcn=replace(preset("fcn_tiny"), names=NAMES),
     deeplabv3=replace(preset("deeplabv3_tiny"), names=NAMES),
     resnest=replace(preset("resnest_tiny"), names=NAMES),
+    fcnplus=replace(preset("fcnplus_tiny"), names=NAMES),
+    deeplabv3plus=replace(preset("deeplabv3plus_tiny"), names=NAMES),
 )
 SIZES = dict(  # encoder and all, in millions; GMAC at 512 pixels, in the published order
     b0=(3.32, 3.75, 8.4), b1=(13.15, 13.72, 15.9), b2=(24.20, 27.46, 62.3),
@@ -110,6 +112,35 @@ def test_logits_have_the_stride(name: str, size: tuple[int, int]) -> None:
         logits = model(torch.rand(1, 3, *size))
     assert logits.shape == (1, 3, *(-(-side // model.stride) for side in size))
     assert logits.dtype == torch.float32
+
+
+def test_the_finer_rivals_have_the_sizes_measured() -> None:
+    sizes = dict(
+        fcnplus_tiny=0.47, deeplabv3plus_tiny=0.69, fcnplus_small=1.62, deeplabv3plus_resnet50=40.50
+    )
+    for name, wanted in sizes.items():
+        with torch.device("meta"):
+            count = sum(weight.numel() for weight in WallsModel(preset(name)).parameters())
+        assert round(count / 1e6, 2) == wanted, name
+
+
+def test_the_fine_map_tells_where_and_speaks_for_its_own_place() -> None:
+    torch.manual_seed(0)
+    decoder = Decoder(6, 4, 8, classes=2).eval()
+    fine, late = torch.rand(1, 6, 12, 12), torch.rand(1, 8, 6, 6)
+    other = fine.clone()
+    other[..., 5, 7] += 1
+    with torch.no_grad():
+        moved = (decoder(fine, late) - decoder(other, late)).abs().amax(dim=(0, 1)) > 0
+    rows, columns = moved.nonzero().T
+    assert moved.shape == (24, 24), "four logits for each place, as squares"
+    assert rows.min() == 8 and rows.max() == 13, "its own two rows, and those of its neighbours"
+    assert columns.min() == 12 and columns.max() == 17
+
+
+def test_a_backbone_without_a_map_of_stride_4_is_refused() -> None:
+    with pytest.raises(ConfigError, match="convnext_atto has no map of stride 4"):
+        WallsModel(WallsConfig("fcn", backbone="convnext_atto", names=NAMES, fine=16))
 
 
 def test_rivals_are_named_as_in_torchvision() -> None:
@@ -238,6 +269,7 @@ def test_computing_anew_changes_nothing() -> None:
 
 def test_presets_are_what_their_names_say() -> None:
     for name, config in PRESETS.items():
-        kind = name.split("_")[0]
+        kind, plus = name.split("_")[0].removesuffix("plus"), "plus" in name
         wanted = dict(fcn="fcn", deeplabv3="deeplabv3", resnest="fcn").get(kind, "segformer")
         assert config.architecture == wanted and config.names == ADE20K
+        assert (config.fine > 0) == plus

@@ -129,3 +129,13 @@ def test_repainting_changes_the_wall_and_nothing_else() -> None:
         assert (other.labels == view.labels).all()
         assert (other.image == view.image)[:, ~wall].all()
         assert (other.image != view.image)[:, wall].float().mean() > 0.3
+
+
+def test_bare_rooms_are_rooms_without_furniture() -> None:
+    bare, rooms = (pictures("train", f"{world}_plain", 64) for world in ("bare", "rooms"))
+    own = {"wall", "floor", "ceiling", "windowpane", "door", "painting"}
+    seen = torch.cat([bare[n].labels.unique() for n in range(20)]).unique()
+    seen = {DRAWN[n] for n in seen.tolist() if n != 255}
+    assert {"wall", "floor", "windowpane"} < seen and not seen & {"sofa", "table", "bed", "chair"}
+    assert own >= seen - {"sky", "tree", "building"}, seen  # what a window lets in
+    assert any(not torch.equal(bare[n].image, rooms[n].image) for n in range(5))

@@ -22,7 +22,7 @@ from seglab.walls.scores import (
 class Two:
     "A picture half wall, and one without."
 
-    names, targets = ("wall", "sky"), ("wall",)
+    names, targets, corners = ("wall", "sky"), ("wall",), False
 
     def __len__(self) -> int:
         return 2

@@ -36,6 +36,7 @@ class Source(Protocol):
 
     names: tuple[str, ...]  # of the classes, in the order of their numbers
     targets: tuple[str, ...]  # those that are wall
+    corners: bool  # whether walls meet in corners inside of a view
 
     def __len__(self) -> int: ...
 
@@ -63,9 +64,11 @@ _NUMBERS[find_classes(DRAWN)] = torch.arange(len(DRAWN))
 _KEPT = Kept()
 
 
-def _draw(number: int, side: int, finish: str | None, part: str, indoors: bool) -> tuple:
+def _draw(
+    number: int, side: int, finish: str | None, things: int | None, part: str, indoors: bool
+) -> tuple:
     "(3, S, S) uint8 and (S, S) uint8."
-    room = (draw_room if indoors else draw_facade)(number, side, finish, part=part)
+    room = (draw_room if indoors else draw_facade)(number, side, finish, things, part)
     return (room.image * 255).round().to(torch.uint8), _NUMBERS[room.labels].to(torch.uint8)
 
 # %% ../../nbs/40c_walls.pictures.ipynb #a19cb600
@@ -74,6 +77,7 @@ class DrawnWalls:
 
     names = DRAWN
     targets = targets_of(DRAWN)
+    corners = True
 
     def __init__(
         self,
@@ -83,10 +87,11 @@ class DrawnWalls:
         first: int = 0,  # number of the first picture; other numbers, other pictures
         part: str = "train",  # whose murals and patterns, as `draw_finish` takes it
         rooms: float = 2 / 3,  # share of the views that are indoors
+        things: int | None = None,  # how many stand about, as `draw_room` takes it
     ):
         check_names([finish or "plain"], FINISHES, "finish")
         self.side, self.count, self.finish, self.first = side, count, finish, first
-        self.part, self.rooms = part, rooms
+        self.part, self.rooms, self.things = part, rooms, things
 
     def __len__(self) -> int:
         return self.count
@@ -96,7 +101,8 @@ class DrawnWalls:
             raise IndexError(index)
         number = self.first + index
         indoors = default_rng([number, 40]).random() < self.rooms
-        image, labels = _KEPT(_draw, number, self.side, self.finish, self.part, indoors)
+        asked = (number, self.side, self.finish, self.things, self.part, indoors)
+        image, labels = _KEPT(_draw, *asked)
         return Picture(f"drawn_{number}", image, labels.long())
 
 # %% ../../nbs/40c_walls.pictures.ipynb #239270a9
@@ -116,7 +122,7 @@ def _read(
     layout: str,  # "labels", "annotations" (ADE20K's) or "masks"
 ) -> tuple[Tensor, Tensor]:  # (3, H, W) uint8, (H, W) uint8
     "A photograph and its class numbers."
-    image = (io.read_image(image_path) * 255).round().to(torch.uint8)
+    image = torch.from_numpy(io.read_pixels(image_path)).permute(2, 0, 1).contiguous()
     if layout == "masks":
         labels = io.read_mask(truth_path)[0].long()
     else:
@@ -127,6 +133,8 @@ def _read(
 # %% ../../nbs/40c_walls.pictures.ipynb #0edf705b
 class FolderWalls:
     "Photographs of one folder with the class numbers of another, paired by stem."
+
+    corners = False
 
     def __init__(
         self,
@@ -160,7 +168,9 @@ class FolderWalls:
 
 # %% ../../nbs/40c_walls.pictures.ipynb #c0496504
 SPLITS = ("train", "val")
-_DRAWN_WORLDS = dict(drawn=2 / 3, rooms=1.0)  # name -> share of the views that are indoors
+_DRAWN_WORLDS = dict(  # name -> what is drawn
+    drawn=dict(), rooms=dict(rooms=1.0), bare=dict(rooms=1.0, things=0)
+)
 
 
 def _ade20k(
@@ -181,14 +191,15 @@ def _ade20k(
 # %% ../../nbs/40c_walls.pictures.ipynb #eef9d742
 def pictures(
     split: str,  # "train" or "val"
-    source: str = "drawn",  # or "rooms", "drawn_plain" …, or a folder of one of these layouts
+    source: str = "drawn",  # or "rooms", "bare", "drawn_plain" …, or a folder of one of these layouts
     side: int = 256,  # of drawn pictures, in pixels; photographs keep their size
     scenes: Sequence[str] = (),  # of ADE20K: take these only
 ) -> Source:
     """Pictures of one split; relative folders are those of `data_dir()`.
 
     Drawn walls have all finishes, or the one that is named after "_"; those of "val" are of the
-    test part. "drawn" has rooms and façades, "rooms" rooms alone.
+    test part. "drawn" has rooms and façades, "rooms" rooms alone, "bare" rooms
+    before anybody moves in, with windows, doors and framed pictures but no furniture.
     Raises `DatasetError` for a folder of no known layout.
     """
     check_names([split], SPLITS, "split")
@@ -197,7 +208,7 @@ def pictures(
         numbers = (
             dict(count=2000) if split == "train" else dict(count=300, first=10**7, part="test")
         )
-        return DrawnWalls(side, finish=finish or None, rooms=_DRAWN_WORLDS[world], **numbers)
+        return DrawnWalls(side, finish=finish or None, **numbers, **_DRAWN_WORLDS[world])
     folder = data_dir() / Path(source).expanduser()
     if (folder / "annotations").is_dir():
         return _ade20k(folder, split, scenes)
@@ -227,7 +238,7 @@ class Repainted:
     ):
         check_names([finish], FINISHES, "finish")
         self.source, self.finish, self.part, self.seed = source, finish, part, seed
-        self.names, self.targets = source.names, source.targets
+        self.names, self.targets, self.corners = source.names, source.targets, source.corners
 
     def __len__(self) -> int:
         return len(self.source)

@@ -21,8 +21,11 @@ from seglab.interact.benchmark import (
     replay,
 )
 from seglab.interact.episode import Rules, clicks_only, find_players
+from seglab.interact.hrnet import HRNetClickConfig
+from seglab.interact.networks import build
 from seglab.interact.pictures import ObjectSample
-from seglab.interact.predictor import make_predictor
+from seglab.interact.predictor import Predictor, make_predictor
+from seglab.interact.speed import speed_up
 from seglab.interact.tables import (
     count_games,
     intervals,
@@ -44,8 +47,7 @@ def match():
 
 
 def test_a_stopped_run_goes_on(match, tmp_path, monkeypatch):
-    whole = play_set(match, tmp_path / "whole")
-    monkeypatch.setattr(benchmark, "SHARE", 8)
+    monkeypatch.setattr(benchmark, "SHARES", 1)  # as in a set of hundreds of objects
 
     class Stops(list):
         def __getitem__(self, index):
@@ -61,8 +63,27 @@ def test_a_stopped_run_goes_on(match, tmp_path, monkeypatch):
     file = tmp_path / "part" / "games_000000.json"
     before = os.stat(file).st_mtime_ns
     continued = play_set(match, tmp_path / "part")
+    whole = play_set(match, tmp_path / "whole")
     assert os.stat(file).st_mtime_ns == before, "not played again"
     assert continued.drop(columns=TIMES).equals(whole.drop(columns=TIMES))
+
+
+@pytest.mark.parametrize("count,shares,largest", [(1, 1, 1), (4, 4, 1), (50, 17, 3), (345, 44, 8)])
+def test_small_sets_are_shared_out_in_small_shares(tmp_path, count, shares, largest):
+    found = [*benchmark._shares(count, tmp_path).items()]
+    assert len(found) == shares and max(len(numbers) for _, numbers in found) == largest
+    assert [number for _, numbers in found for number in numbers] == [*range(count)]
+    assert found[-1][0].name == f"games_{found[-1][1][0]:06d}.json"
+
+
+def test_a_network_is_sent_to_several_processes(tmp_path):
+    "Three hundred tensors and more, of which some share their memory; see `_receive`."
+    torch.manual_seed(0)
+    net = speed_up(build(HRNetClickConfig(side=64, width=4, region=8)), "bf16")
+    samples = draw_samples(4, side=64)
+    match = Match(Predictor(net, fixed=(64, 64)), samples, find_players("clicks"), Rules(budget=2))
+    alone = play_set(match, tmp_path / "one").drop(columns=TIMES)
+    assert play_set(match, tmp_path / "two", workers=2).drop(columns=TIMES).equals(alone)
 
 
 def test_several_processes_find_the_same(match, tmp_path):

@@ -140,3 +140,10 @@ def test_encode_stacks_kinds_and_keeps_others_empty():
         encode(words, (48, 40), ("click",))
     with pytest.raises(ConfigError, match="did you mean 'stroke'"):
         encode(words, (48, 40), KINDS, current="strokes")
+
+
+def test_places_that_are_nowhere_are_refused():
+    with pytest.raises(ValueError, match="a click needs a row and a column, got nan and 3"):
+        Click(float("nan"), 3)
+    with pytest.raises(ValueError, match="some are NaN or infinite"):
+        Stroke([(0, 1), (np.inf, 2)])

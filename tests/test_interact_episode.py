@@ -14,7 +14,6 @@ from seglab.interact.episode import (
     Turn,
     clicks_only,
     find_players,
-    hold,
     play,
 )
 from seglab.interact.patch import Patch
@@ -96,7 +95,6 @@ def test_clicks_stay_and_lines_go(sample):
     )
     kinds = [[type(one) for one in asked] for asked in predictor.asked]
     assert kinds == [[Click], [Click, Contour], [Click, Stroke], [Click, Click]]
-    assert hold([], None) == []
 
 
 def test_episodes_can_be_repeated(sample):

@@ -22,7 +22,8 @@ from seglab.foreign import (
 )
 from seglab.interact.hrnet import HRNetClick, HRNetClickConfig
 from seglab.interact.model import SimpleClick, SimpleClickConfig
-from seglab.interact.pretrained import load_released, start_from
+from seglab.interact.networks import build, preset
+from seglab.interact.pretrained import load_released, open_network, start_from
 from seglab.interact.renaming import HRNET_NAMES, SEGFORMER_NAMES, rename_hrnet, rename_segformer
 from seglab.interact.segformer import SegformerClick, SegformerClickConfig
 
@@ -36,8 +37,8 @@ NETS = dict(simpleclick=(SimpleClick, VIT), segformer=(SegformerClick, SEG), hrn
 
 def network(kind: str) -> nn.Module:
     torch.manual_seed(0)
-    build, config = NETS[kind]
-    net = build(config).eval()
+    make, config = NETS[kind]
+    net = make(config).eval()
     for weight in net.parameters():
         nn.init.normal_(weight, std=0.2)
     return net
@@ -268,3 +269,13 @@ def test_small_parts_of_reading(tmp_path):
     net = nn.Linear(2, 1)
     take_over(net, {"weight": torch.ones(1, 2)}, ("bias",), ["old.a", "old.b"], Path("f"), "rows")
     assert net.origin == "f: rows. Fresh: bias. Left out: old.*."
+
+
+def test_any_checkpoint_opens_and_other_files_say_what_they_are(tmp_path):
+    net = build(replace(preset("small"), widths=(8, 16), blocks=(1, 1)))
+    save(net, tmp_path / "ours.safetensors")
+    again = open_network(tmp_path / "ours.safetensors")
+    assert again.config == net.config and not again.training
+    (tmp_path / "page.pth").write_text("<title>Please sign in</title>")
+    with pytest.raises(CheckpointError, match="sign in"):
+        open_network(tmp_path / "page.pth")

@@ -1,7 +1,9 @@
 "Faster copies of the click networks give the same answers; the benchmark's plain ones do, too."
 
 import importlib.util
+import pickle
 import re
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -17,8 +19,11 @@ from seglab.interact.data import click_maps
 from seglab.interact.hrnet import HRNetClickConfig
 from seglab.interact.model import SimpleClickConfig
 from seglab.interact.networks import PRESETS, build
-from seglab.interact.segformer import SegformerClickConfig
+from seglab.interact.packed import Packed, PackedResidual, TableAttention
+from seglab.interact.plain import PlainNet
+from seglab.interact.segformer import Scale, SegformerClickConfig
 from seglab.interact.speed import FoldedHead, fold_batch_norms, speed_up
+from seglab.layers import Attention
 from seglab.parameters import fit_parameters, read_values
 from seglab.runs import find_experiment
 
@@ -109,6 +114,57 @@ def test_precision_is_checked_and_measured(monkeypatch):
         assert speed_up(network).head.classify.weight.dtype == kind
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", CONFIGS)
+def test_copies_of_a_packed_network_answer_the_same(name):
+    "They are sent to other processes, which sort the weights anew."
+    network, inputs = random_network(CONFIGS[name]), given(CONFIGS[name])
+    half = speed_up(network, "bf16")
+    assert any(isinstance(layer, Packed) for layer in half.modules())
+    assert not any(isinstance(layer, Scale) for layer in half.modules())
+    wanted = half(*inputs)["logits"]
+    for one in (deepcopy(half), pickle.loads(pickle.dumps(half))):
+        assert torch.equal(one(*inputs)["logits"], wanted)
+    smaller = [x[:1, :, :32, :32] for x in inputs]
+    plain = network(*smaller)["logits"]
+    assert (half(*smaller)["logits"] - plain).abs().max() < 0.3 * max(plain.std(), 0.1)
+
+
+@torch.no_grad()
+def test_nothing_is_packed_where_the_processor_does_not_want_it(monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    half = speed_up(random_network(CONFIGS["hrnet"]), "bf16")
+    assert not any(isinstance(layer, Packed) for layer in half.modules())
+    assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
+
+
+@torch.no_grad()
+def test_packed_networks_answer_under_autocast():
+    for name in ("simpleclick", "segformer", "hrnet"):
+        network, inputs = random_network(CONFIGS[name]), given(CONFIGS[name])
+        wanted = network(*inputs)["logits"]
+        with torch.autocast("cpu", torch.bfloat16):
+            found = speed_up(network, "bf16")(*inputs)["logits"]
+        assert (found - wanted).abs().max() < 0.3 * max(wanted.std(), 0.1), name
+
+
+def test_residual_blocks_and_attention_are_replaced():
+    half = speed_up(random_network(CONFIGS["hrnet"]), "bf16")
+    assert sum(isinstance(layer, PackedResidual) for layer in half.modules()) == 1 + 2 + 3 + 4
+    half = speed_up(random_network(CONFIGS["simpleclick"]), "bf16")
+    assert sum(isinstance(layer, TableAttention) for layer in half.modules()) == 4
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("table", [1, 5 * 49, 1 << 23])
+def test_tables_of_attention_may_be_made_in_parts(monkeypatch, table):
+    monkeypatch.setattr("seglab.interact.packed.TABLE", table)
+    torch.manual_seed(0)
+    attention, tokens = Attention(24, 3), torch.randn(2, 7, 24)
+    found = TableAttention(attention)(tokens)
+    assert torch.allclose(found, attention(tokens), atol=1e-6)
+
+
 def test_folded_head_multiplies_once():
     network = random_network(CONFIGS["segformer, two answers"])
     head = FoldedHead(network.head)
@@ -123,11 +179,11 @@ def test_folded_head_multiplies_once():
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_plain_formulation_gives_the_same_logits(page, name):
+def test_the_plain_formulation_gives_the_same_logits(name):
     config = CONFIGS[name]
     network, inputs = random_network(config), given(config)
     wanted = network(*inputs)["logits"]
-    plain = page.plain_forward(network, *inputs)
+    plain = PlainNet(network)(*inputs)["logits"]
     assert (plain - wanted).abs().max() < 1e-4 * max(wanted.std(), 0.1)
 
 
@@ -139,14 +195,14 @@ def test_the_plain_maps_are_the_same(page):
 
 
 @torch.no_grad()
-def test_the_plain_formulation_does_not_less_work_in_disguise(page):
+def test_the_plain_formulation_does_not_less_work_in_disguise():
     "SegFormer's plain head multiplies where places are most."
     config = CONFIGS["segformer"]
     network, inputs = random_network(config), given(config)
     work = []
-    for forward in (page.plain_forward, page.seglab_forward):
+    for one in (PlainNet(network), network):
         with FlopCounterMode(display=False) as counter:
-            forward(network, *inputs)
+            one(*inputs)
         work.append(counter.get_total_flops())
     assert work[0] > work[1]
 
@@ -157,7 +213,7 @@ def test_the_last_layer_is_fitted_and_lessons_help(page, monkeypatch):
     for lessons in (0, 30):
         network, inputs = page.build_network("segformer", 64, "cpu", 0, lessons)
         _, target = page.draw_batch(network.config, 64, 0)
-        logits = page.answer(lambda *x, net=network: page.seglab_forward(net, *x), inputs)
+        logits = page.answer(network, inputs)
         scores[lessons] = ((logits > 0) == (target[-1:] > 0.5)).float().mean().item()
     assert scores[30] > scores[0] > 0.5, scores
 

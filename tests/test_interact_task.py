@@ -9,12 +9,12 @@ from torch.utils.data import DataLoader
 
 from seglab import checkpoints
 from seglab.core import IGNORE, ConfigError
-from seglab.interact.data import Click, Contour, Stroke, kind_of
+from seglab.interact.data import Click, Contour, Stroke, kind_of, tell
 from seglab.interact.files import predict_files, read_interactions, write_interactions
 from seglab.interact.lessons import LessonPlan, dataset
 from seglab.interact.networks import build
 from seglab.interact.plan import FitConfig, build_network, list_kinds, plan_training
-from seglab.interact.rounds import choose_kind, encode_all, first_words, play_rounds, tell
+from seglab.interact.rounds import choose_kind, encode_all, first_words, play_rounds
 from seglab.interact.small import SmallConfig
 from seglab.interact.task import fit, force_loss, mark, measure, predict, second_loss, step
 from seglab.io import write_image

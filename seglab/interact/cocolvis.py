@@ -14,7 +14,8 @@ import numpy as np
 from numpy import ndarray
 
 from ..core import DatasetError
-from .pictures import Layered, read_pixels, read_plain_pickle
+from .pictures import Layered, read_plain_pickle
+from ..io import read_pixels
 
 # %% ../../nbs/60c_interact.cocolvis.ipynb #110901ef
 def read_layers(

@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'Interaction', 'FAR', 'Click', 'Stroke', 'Contour', 'kind_of', 'move', 'pack_clicks', 'click_maps',
-           'draw_masks', 'encode']
+           'draw_masks', 'encode', 'encode_for', 'tell']
 
 # %% ../../nbs/60_interact.data.ipynb #b9178a49
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,6 +31,10 @@ class Click:
     x: float  # column, in pixels
     positive: bool = True  # on the object
 
+    def __post_init__(self):
+        if not (isfinite(self.y) and isfinite(self.x)):
+            raise ValueError(f"a click needs a row and a column, got {self.y} and {self.x}")
+
 
 @dataclass(frozen=True, eq=False)
 class _Drawn:
@@ -39,6 +45,8 @@ class _Drawn:
         points = np.asarray(self.points, dtype=np.float64)
         if points.size and (points.ndim != 2 or points.shape[1] != 2):
             raise ValueError(f"points: need (N, 2) rows and columns, got {points.shape}")
+        if not np.isfinite(points).all():
+            raise ValueError("points: need rows and columns, some are NaN or infinite")
         object.__setattr__(self, "points", points.reshape(-1, 2))
 
 
@@ -200,3 +208,23 @@ def encode(
         elif own:
             pair.copy_(draw_masks(own, size, kind, filled))
     return maps
+
+# %% ../../nbs/60_interact.data.ipynb #51532402
+def encode_for(
+    config: Any,  # of a network: kinds, radius, disks, accumulate and filled
+    told: Sequence[Interaction],  # about one picture, oldest first
+    size: tuple[int, int],  # height and width, in pixels
+) -> Tensor:  # (2 · kinds, H, W) float32 in [0, 1]
+    "The maps as this network wants them."
+    current = kind_of(told[-1]) if told and not config.accumulate else None
+    return encode(told, size, config.kinds, config.radius, config.disks, current, config.filled)
+
+
+def tell(
+    told: Sequence[Interaction],  # so far
+    new: Sequence[Interaction],
+    kind: str | None = None,  # leave out what is of another kind; None: nothing
+) -> list[Interaction]:  # the latest last
+    "What the network is told next: every click so far, and what is new."
+    clicks = [one for one in told if isinstance(one, Click)] if kind in (None, "click") else []
+    return [*clicks, *new]

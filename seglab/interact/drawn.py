@@ -16,7 +16,8 @@ from numpy.random import Generator, default_rng
 from skimage.measure import label
 
 from ..core import IGNORE
-from .pictures import Layered, read_pixels, resize_pixels
+from .pictures import Layered, resize_pixels
+from ..io import read_pixels
 from ..lessons import Kept
 from ..overlaps import draw_overlaps
 from ..rooms import Room, draw_facade, draw_room

@@ -17,7 +17,7 @@ from torch import nn
 
 from ..core import DatasetError, atomic_path, check_names
 from .data import KINDS, Click, Contour, Interaction, Stroke, kind_of
-from .rounds import THRESHOLD
+from .robot import THRESHOLD
 from .task import predict
 from ..io import list_images, read_image, read_mask, write_mask
 

@@ -7,6 +7,7 @@ __all__ = ['Exchange', 'enlarge', 'HRNetClickConfig', 'HRNet', 'RegionHead', 'HR
 
 # %% ../../nbs/61c_interact.hrnet.ipynb #2e7331ae
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +69,7 @@ class Exchange(nn.Module):
         results = []
         for own, paths in zip(maps, self.fuse_layers, strict=True):
             parts = [path(x) for path, x in zip(paths, maps, strict=True)]
-            results.append(sum(enlarge(part, own) for part in parts).relu_())
+            results.append(reduce(torch.add, (enlarge(part, own) for part in parts)).relu_())
         return results
 
 

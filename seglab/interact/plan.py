@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..checkpoints import load_weights
 from ..core import ConfigError, check_names, seed_everything
 from ..fitting import choose_precision
 from .data import KINDS
@@ -32,7 +31,7 @@ class FitConfig:
     kinds: str = ""  # kinds of interaction it reads, joined by "+"; "": as the preset has them
     accumulate: bool = True  # its maps of all kinds are filled; False: only the newest kind's
     aux_head: bool = False  # a second head with a loss of its own, where the network can have one
-    pretrained: str = ""  # a checkpoint of ours, or what `start_from` takes; "": none
+    pretrained: str = ""  # a file to start from, as `start_from` takes it; "": none
     side: int = 96  # of a training picture, in pixels
     zoomed: float = 0.5  # share of the pictures that are cut closely round their object
     epochs: int = 1
@@ -116,11 +115,7 @@ def build_network(
     "A network at its start; seeds everything."
     seed_everything(config.seed)
     network = build(plan_network(config))
-    if config.pretrained.endswith(".safetensors"):
-        load_weights(network, config.pretrained)
-    elif config.pretrained:
-        start_from(network, config.pretrained)
-    return network
+    return start_from(network, config.pretrained) if config.pretrained else network
 
 
 def build_loaders(

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import check_names
-from .data import Click, Interaction, encode, kind_of
+from .data import Click, Interaction, encode_for, kind_of
 from .patch import Patch, sample, tight_box, whole_picture
 from seglab.interact.zoom import (
     Box,
@@ -72,16 +72,7 @@ class View:
             probs = F.interpolate(probs, size, mode="bilinear", align_corners=True)
         return probs[0, 0].cpu().numpy()
 
-# %% ../../nbs/62f_interact.predictor.ipynb #9e2d7beb
-def _maps(net: nn.Module, interactions: Sequence[Interaction], size: tuple[int, int]) -> Tensor:
-    "(2 * kinds, h, w) maps as this network wants them."
-    config, current = net.config, None
-    if interactions and not config.accumulate:
-        current = kind_of(interactions[-1])
-    reads = config.kinds, config.radius, config.disks
-    return encode(interactions, size, *reads, current, config.filled)
-
-
+# %% ../../nbs/62f_interact.predictor.ipynb #fd015006
 def ask(
     net: nn.Module,  # net(image, before, maps) -> dict with logits, and net.config
     image: Tensor,  # (3, h, w) float32 in [0, 1]
@@ -92,11 +83,11 @@ def ask(
 ) -> Tensor:  # (1 or 2, 1, h, w) float32 logits on the CPU, of the mirrored picture last
     "What a network says about a picture of the size it likes."
     size = tuple(image.shape[-2:])
-    inputs = [image, before, _maps(net, interactions, size)]
+    inputs = [image, before, encode_for(net.config, interactions, size)]
     stacked = [part[None] for part in inputs]
     if flip:
         mirrored = [mirror(one, size[1]) for one in interactions]
-        turned = [image.flip(-1), before.flip(-1), _maps(net, mirrored, size)]
+        turned = [image.flip(-1), before.flip(-1), encode_for(net.config, mirrored, size)]
         stacked = [torch.stack(pair) for pair in zip(inputs, turned, strict=True)]
     tensor = next(net.parameters(), torch.empty(0))
     half = precision == "bf16"
@@ -173,6 +164,11 @@ class Predictor:
         self.options = dict(flip=flip, precision=precision)
         self.image, self.state, self._shown = None, Memory(), (None, None)
         self.seconds = 0.0  # spent inside of the network so far
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        "What the network understands, some of `KINDS`."
+        return tuple(self.net.config.kinds)
 
     def begin(
         self,

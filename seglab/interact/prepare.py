@@ -26,8 +26,7 @@ from tqdm import tqdm
 
 from ..core import DatasetError, atomic_path
 from .packing import Patch, add_stuff, as_patch, find_parts, merge, pack
-from .pictures import read_pixels
-from ..io import ImageError, write_image
+from ..io import ImageError, read_pixels, write_image
 from ..synthetic import draw_people
 
 # %% ../../nbs/60cg_interact.prepare.ipynb #0dcee07c

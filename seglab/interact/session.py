@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .data import Interaction
+from .data import Interaction, tell
 from .files import to_plain
 from .moments import Moment, Sheet, load_labels, save_labels
 from .patch import Patch
 from .predictor import Memory, Predictor, make_predictor
-from .rounds import tell
 from .zoom import Box, Zoom
 
 # %% ../../nbs/64_interact.session.ipynb #3b8efb05
@@ -238,6 +237,11 @@ class Session(_Stepping):
     def objects(self) -> int:
         "Number of finished objects."
         return len(self._sheet.done)
+
+    @property
+    def finished(self) -> np.ndarray:  # (H, W) uint16, not to be changed
+        "The label map of the finished objects: another array after every change, never a changed one."
+        return self._sheet.painted
 
     @property
     def probs(self) -> Tensor:  # (1, H, W) float32 in [0, 1]

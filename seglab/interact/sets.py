@@ -24,11 +24,10 @@ from seglab.interact.pictures import (
     ObjectSample,
     Pictures,
     open_folder,
-    read_pixels,
     read_plain_pickle,
     take_object,
 )
-from ..io import PICTURES
+from ..io import PICTURES, read_pixels
 
 # %% ../../nbs/60b_interact.sets.ipynb #858f2930
 def _read_rimmed(path: Path) -> tuple[ndarray, ndarray]:  # (H, W) 0 or 1; (H, W) bool, ignored

@@ -16,12 +16,21 @@ from torch import Tensor, nn
 
 from ..core import IGNORE, check_image
 from ..fitting import fit_network
-from .data import KINDS, Click, Contour, Interaction, Stroke, draw_masks, encode
+from seglab.interact.data import (
+    KINDS,
+    Click,
+    Contour,
+    Interaction,
+    Stroke,
+    draw_masks,
+    encode,
+    tell,
+)
 from .patch import whole_picture
 from .plan import FitConfig, build_loaders, build_network, plan_training
 from .predictor import make_predictor
-from .robot import next_click
-from .rounds import THRESHOLD, ask, play_rounds, tell
+from .robot import THRESHOLD, next_click
+from .rounds import ask, play_rounds
 from ..losses import normalized_focal_loss, soft_dice_loss
 from ..metrics import mask_iou
 from ..show import overlay, show_strip

@@ -11,7 +11,7 @@ FLOORS = {
     1: "io synthetic boundary layers encoders checkpoints losses metrics matting show parameters "
     "lessons inpaint overlaps foreign",
     2: "train evaluate launch runs",
-    3: "fitting",
+    3: "fitting touch",
     4: " ".join(SYSTEMS),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
@@ -34,7 +34,7 @@ SPLIT = {
     "train": "rates history guards shares sharding state memory",
 }
 PARTS = {part: whole for whole, parts in SPLIT.items() for part in parts.split()}
-PACKAGES = {"seglab", *(f"seglab.{system}" for system in SYSTEMS)}
+PACKAGES = {"seglab", "seglab.touch", *(f"seglab.{system}" for system in SYSTEMS)}
 INSIDE = {
     "pretrained": {"labels", "model"},  # reads weights of other programs into the model
     "threshold": {"task"},  # the width of the band, chosen after training
@@ -49,12 +49,13 @@ INSIDE = {
         "pairs",
         "perceptual",
         "pictures",
+        "rough",
         "see",
         "task",
     },
-    "benchmarks": {"data"},  # the sets of the field, as their authors ship them
-    "comparison": {"data", "scores"},  # scores on them beside the published ones
-    "pictures": {"labels", "textures"},  # pictures and their truth, before they become lessons
+    "benchmarks": {"pictures"},  # the sets of the field, as their authors ship them
+    "comparison": {"pictures", "rough", "scores"},  # scores on them beside the published ones
+    "pictures": {"labels", "rough", "textures"},  # with their truth, before they become lessons
     "data": {  # lessons
         "cutouts",
         "folders",
@@ -62,6 +63,7 @@ INSIDE = {
         "layout",
         "pairs",
         "pictures",
+        "rough",
         "simulate",
         "textures",
     },
@@ -98,6 +100,7 @@ INSIDE = {
         "perceptual",
         "pictures",
         "pretrained",
+        "rough",
         "sets",
         "simulate",
         "store",
@@ -123,8 +126,6 @@ INSIDE = {
         "segment",
         "slots",
     },
-    "session": {"task"},
-    "widget": {"session"},
 }
 
 INTERACT = {  # the same for interact, whose chapter is the longest: module -> siblings
@@ -143,13 +144,15 @@ INTERACT = {  # the same for interact, whose chapter is the longest: module -> s
     "networks": "data hrnet model segformer small",
     "renaming": "hrnet model segformer",
     "pretrained": "hrnet model renaming segformer",
-    "speed": "hrnet model segformer",
+    "packed": "",
+    "speed": "hrnet model packed segformer",
+    "plain": "model segformer",
     "robot": "data depth",  # robots that click and draw
     "first": "data robot",
     "lines": "data first",
     "strokes": "data first robot",
     "elastic": "deform",
-    "contours": "data deform elastic",
+    "contours": "data deform elastic robot",
     "selectors": "data",
     "zoom": "data",  # geometry
     "patch": "zoom",
@@ -161,11 +164,20 @@ INTERACT = {  # the same for interact, whose chapter is the longest: module -> s
     "episode": "contours data first patch pictures robot selectors strokes zoom",  # the benchmark
     "benchmark": "episode pictures sets",
     "tables": "",
-    "files": "data rounds task",
+    "files": "data robot task",
     "moments": "data patch",  # one sitting
-    "session": "data files moments patch predictor rounds task zoom",
-    "widget": "session",
+    "session": "data files moments patch predictor zoom",
+    "pointing": "data files patch session zoom",
+    "widget": "data pointing predictor session zoom",
 }
+TOUCH = dict(  # widgets that know no system: module -> siblings
+    canvas="layers page",
+    viewers="canvas layers",
+    cutout="layers",
+    matte="canvas cutout latest layers page",
+    runs="page shelf sheet",
+)
+TABLES = dict(interact=INTERACT, touch=TOUCH)
 
 
 def imports(source: str, module: str) -> set[str]:
@@ -197,7 +209,7 @@ def forbidden(module: str, imported: str) -> str | None:
         split = floor == below and there in PARTS
         return None if down or split else f"{module} imports {imported}, which is not below it"
     part = inner[0] if inner else ""
-    allowed = INTERACT.get(part, "").split() if here == "interact" else INSIDE.get(part, set())
+    allowed = TABLES[here].get(part, "").split() if here in TABLES else INSIDE.get(part, set())
     return None if other and other[0] in allowed else f"{module} imports its sibling {imported}"
 
 
@@ -241,7 +253,7 @@ def test_an_arrow_that_points_up_or_sideways_is_found(module: str, source: str) 
         ("trimap.task", "from seglab.trimap.model import TrimapModel\nfrom seglab import losses"),
         ("metrics", "from .boundary import boundary_band"),
         ("synthetic", "from .painting import Canvas"),
-        ("interact.session", "from .task import predict"),
+        ("interact.session", "from .moments import Sheet"),
         ("runs", "from .core import atomic_path"),
     ],
 )

@@ -1,0 +1,6 @@
+export default {
+  render: (place) => {
+    const stage = new Stage(place);
+    return () => stage.close();
+  },
+};

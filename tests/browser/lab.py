@@ -5,6 +5,7 @@ The settings that matter were found by trial with JupyterLab 4.6: the token belo
 notebook without kernelspec metadata never starts.
 """
 
+import itertools
 import json
 import os
 import secrets
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
-from playwright.sync_api import Page
+from playwright.sync_api import Error, Page
 
 KERNELSPEC = dict(name="python3", display_name="Python 3 (ipykernel)", language="python")
 SILENT = dict(fetchNews="false", checkForUpdates=False, doNotDisturbMode=True)
@@ -38,12 +39,18 @@ EVALUATE = f"""async expression => {{
     return (await {KERNEL}.requestExecute(request).done).content.user_expressions.value;
 }}"""
 
-# whatever happens in the page, a test ends: Playwright itself would wait for ever
-WITHIN = """argument => {{
-    const late = new Error("no answer in {seconds} s");
-    const timer = new Promise((_, fail) => setTimeout(() => fail(late), {seconds} * 1000));
-    return Promise.race([({script})(argument), timer]);
+# The page keeps the promise, and is asked whether it is settled: Playwright itself would wait for
+# ever, and Chromium loses a promise now and then ("Resulting promise was garbage collected").
+START = """([number, argument]) => {{
+    if (window.asked?.number === number) return;  // the first call was heard, only its answer lost
+    const asked = window.asked = {{ number }};
+    const settle = answer => {{ asked.answer = answer; }};
+    Promise.resolve(argument).then({script})
+        .then(value => settle({{ value }}), error => settle({{ error: `${{error}}` }}));
 }}"""
+ANSWER = """number => window.asked?.number === number
+    ? window.asked.answer : { error: "the page was loaded anew, or asked something else" }"""
+LOST = "garbage collected"
 
 CLOSE = """async () => {
     for (const panel of [...window.jupyterapp.shell.widgets("main")]) {
@@ -147,6 +154,7 @@ class Lab:
         errors: list[str],  # where somebody notes the page's errors
     ) -> None:
         self.page, self.server, self.folder, self.errors = page, server, folder, errors
+        self.numbers = itertools.count()
         self._begin()
 
     def _begin(self) -> None:
@@ -161,8 +169,41 @@ class Lab:
         argument: object = None,
         seconds: float = 60,  # then it is an error
     ) -> object:
-        "What the page answers."
-        return self.page.evaluate(WITHIN.format(seconds=seconds, script=script), argument)
+        "What the page answers; it is asked once."
+        number, end = next(self.numbers), time.monotonic() + seconds
+        self._evaluate(START.format(script=script), [number, argument])
+        while (answer := self._evaluate(ANSWER, number)) is None:
+            if time.monotonic() > end:
+                raise TimeoutError(f"no answer in {seconds} s: {script}")
+            self.page.wait_for_timeout(10)
+        if "error" in answer:
+            raise RuntimeError(f"{answer['error']}: {script}")
+        return answer["value"]
+
+    def _evaluate(
+        self,
+        script: str,  # may run more often than once
+        argument: object,
+    ) -> object:
+        "What a script gives at once."
+        for chances in reversed(range(5)):
+            try:
+                return self.page.evaluate(script, argument)
+            except Error as error:
+                if not chances or LOST not in error.message:
+                    raise
+
+    def until(
+        self,
+        condition: str,  # JavaScript
+        seconds: float = 20,  # then it is a TimeoutError
+    ) -> None:
+        "Return when something is true in the page."
+        end = time.monotonic() + seconds
+        while not self.ask(f"() => Boolean({condition})"):
+            if time.monotonic() > end:
+                raise TimeoutError(f"not within {seconds} s in the page: {condition}")
+            self.page.wait_for_timeout(50)
 
     def open(
         self,
@@ -175,7 +216,7 @@ class Lab:
             book.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
             nbformat.write(book, self.folder / f"{name}.ipynb")
         self.command("docmanager:open", path=f"{name}.ipynb")
-        self.page.wait_for_function(IDLE, timeout=60_000)
+        self.until(IDLE, seconds=60)
 
     def command(
         self,
@@ -197,13 +238,13 @@ class Lab:
         wait: bool = True,  # until it is done; else until the kernel has begun
     ) -> None:
         "Run one cell; its error is raised here, if we wait for it."
-        self.page.evaluate(f"number => {{ {PANEL}.content.activeCellIndex = number }}", number)
+        self.ask(f"number => {{ {PANEL}.content.activeCellIndex = number }}", number)
         if wait:
             self.command("notebook:run-cell")
             self._judge()
         else:
-            self.page.evaluate("() => void window.jupyterapp.commands.execute('notebook:run-cell')")
-            self.page.wait_for_function(f"{KERNEL}.status === 'busy'")
+            self.ask("() => void window.jupyterapp.commands.execute('notebook:run-cell')")
+            self.until(f"{KERNEL}.status === 'busy'")
 
     def _judge(self) -> None:
         if errors := self.ask(ERRORS):
@@ -211,7 +252,7 @@ class Lab:
 
     def status(self) -> str:
         "What the kernel does: idle, busy, dead …"
-        return self.page.evaluate(f"() => {KERNEL}.status")
+        return self.ask(f"() => {KERNEL}.status")
 
     def evaluate(
         self,

@@ -54,9 +54,29 @@ def test_a_message_is_heard_while_a_cell_runs(lab: Lab) -> None:
 
 
 def test_a_page_that_never_answers_is_an_error(lab: Lab) -> None:
-    with pytest.raises(Error, match="no answer in 0.1 s"):
+    with pytest.raises(TimeoutError, match="no answer in 0.1 s"):
         lab.ask("() => new Promise(() => {})", seconds=0.1)
-    assert lab.ask("number => Promise.resolve(number + 1)", 1, seconds=0.1) == 2
+    assert lab.ask("number => Promise.resolve(number + 1)", 1, seconds=5) == 2
+    with pytest.raises(RuntimeError, match="Error: no: "):
+        lab.ask("() => { throw new Error('no') }")
+
+
+def test_a_lost_answer_is_asked_for_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = Error("Page.evaluate: Resulting promise was garbage collected.")
+    evaluate, losses = lab.page.evaluate, [lost, lost, None, lost]
+
+    def lose(script: str, argument: object) -> object:
+        answer = evaluate(script, argument)
+        if losses and (error := losses.pop(0)):
+            raise error
+        return answer
+
+    monkeypatch.setattr(lab.page, "evaluate", lose)
+    assert lab.ask("() => window.counted = (window.counted ?? 0) + 1") == 1, "it ran once"
+    assert not losses
+    losses += 5 * [lost]
+    with pytest.raises(Error, match="garbage collected"):
+        lab.ask("() => 1")
 
 
 def test_a_reloaded_notebook_stays_closed(lab: Lab) -> None:

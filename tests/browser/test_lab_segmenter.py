@@ -33,12 +33,12 @@ def show(lab: Lab, height: int, width: int) -> None:
 def ready(lab: Lab) -> None:
     "Wait for the picture, and for the state of the sitting."
     condition = f"{ROOT}?.dataset.ready === '1' && {ROOT}.dataset.objects !== undefined"
-    lab.page.wait_for_function(condition, timeout=20_000)
+    lab.until(condition)
 
 
 def answered(lab: Lab) -> None:
     "Wait until the page has drawn the answer to all it has sent."
-    lab.page.wait_for_function(f"{ROOT}.dataset.sent === {ROOT}.dataset.answered", timeout=20_000)
+    lab.until(f"{ROOT}.dataset.sent === {ROOT}.dataset.answered")
 
 
 def click(lab: Lab, x: float, y: float, **options: object) -> None:
@@ -49,7 +49,7 @@ def click(lab: Lab, x: float, y: float, **options: object) -> None:
 
 def number(lab: Lab, name: str) -> float:
     "What the page notes about itself."
-    return float(lab.page.evaluate(f"{ROOT}.dataset.{name}"))
+    return float(lab.ask(f"() => {ROOT}.dataset.{name}"))
 
 
 def round_trip(lab: Lab) -> float:
@@ -63,7 +63,7 @@ def round_trip(lab: Lab) -> float:
 def teal(lab: Lab, x: int, y: int) -> bool:
     "Whether the canvas has the colour of the answer there."
     read = f"{ROOT}.querySelector('canvas').getContext('2d').getImageData({x}, {y}, 1, 1).data"
-    red, green, blue = lab.page.evaluate(f"[...{read}].slice(0, 3)")
+    red, green, blue = lab.ask(f"() => [...{read}].slice(0, 3)")
     return red < 100 < 130 < min(green, blue)
 
 
@@ -77,7 +77,7 @@ def test_a_sitting(lab: Lab) -> None:
     assert lab.page.locator(".lm-Menu").count() == 0  # JupyterLab's own menu stayed away
     lab.page.get_by_role("button", name="undo", exact=True).click()
     lab.wait("len(session.interactions) == 1")
-    lab.page.wait_for_function(f"{ROOT}.dataset.told === '1'")
+    lab.until(f"{ROOT}.dataset.told === '1'")
     assert teal(lab, 230, 200)
     lab.page.get_by_role("button", name="stroke", exact=True).click()
     lab.wait("canvas.tool == 'stroke'")
@@ -97,7 +97,7 @@ def test_a_sitting(lab: Lab) -> None:
     area = lab.evaluate("int(session.mask().sum())")
     lab.reload()
     ready(lab)
-    lab.page.wait_for_function(f"{ROOT}.dataset.told === '2'")
+    lab.until(f"{ROOT}.dataset.told === '2'")
     assert teal(lab, 450, 320) and lab.evaluate("int(session.mask().sum())") == area
     lab.page.locator(".seglab-canvas canvas").focus()
     click(lab, 60, 60)
@@ -153,7 +153,7 @@ def test_sliders_act_in_the_page(lab: Lab) -> None:
     slider.focus()
     for _ in range(30):
         slider.press("ArrowRight")
-    lab.page.wait_for_function(f"+{ROOT}.dataset.maskPixels < {0.7 * before}")
+    lab.until(f"+{ROOT}.dataset.maskPixels < {0.7 * before}")
     lab.wait("abs(session.threshold - 0.8) < 1e-6")
     assert lab.evaluate("discs.asked") == 1
     expect(lab.page.locator(".widget-slider", has_text="target size")).to_be_visible()

@@ -93,7 +93,7 @@ class Bridge:
     def wait(
         self,
         condition: str | Callable[[], object],  # JavaScript, or a function of Python
-        seconds: float = 10,  # then it is a TimeoutError
+        seconds: float = 30,  # then it is a TimeoutError
     ) -> None:
         "Pump until something is true."
         end = time.monotonic() + seconds

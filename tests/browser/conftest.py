@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 
 try:
-    from playwright.sync_api import Browser, Page, sync_playwright
+    from playwright.sync_api import Browser, Page, expect, sync_playwright
 except ModuleNotFoundError:
     sync_playwright = None
 else:
     from .bridge import Bridge
     from .lab import Lab, serve
+
+    expect.set_options(timeout=30_000)  # a busy machine is slow; how quick a page is, is measured
 
 BINARIES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = [

@@ -196,7 +196,7 @@ class Lab:
     def until(
         self,
         condition: str,  # JavaScript
-        seconds: float = 20,  # then it is a TimeoutError
+        seconds: float = 30,  # then it is a TimeoutError
     ) -> None:
         "Return when something is true in the page."
         end = time.monotonic() + seconds
@@ -267,7 +267,7 @@ class Lab:
     def wait(
         self,
         expression: str,  # in the kernel's namespace, as `evaluate`
-        seconds: float = 10,  # then it is a TimeoutError
+        seconds: float = 30,  # then it is a TimeoutError
     ) -> None:
         "Return when something is true in the kernel."
         end = time.monotonic() + seconds

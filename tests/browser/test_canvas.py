@@ -148,7 +148,7 @@ def test_python_fades_a_layer(bridge: Bridge, halves: Canvas) -> None:
     shown = show(bridge, halves)
     halves.alphas = dict(halves=0.25)
     assert shown.colour(50, 20) == over(RED, 0.25)
-    expect(shown.root.get_by_label("Halves")).to_have_value("0.25", timeout=1000)
+    expect(shown.root.get_by_label("Halves")).to_have_value("0.25")
     halves.alphas = dict(halves=0.0)
     assert shown.layers() == [] and shown.colour(50, 20) == near(GREY)
 
@@ -158,7 +158,7 @@ def test_the_slider_of_a_new_layer_knows_its_alpha(bridge: Bridge, halves: Canva
     shown = show(bridge, halves)
     halves.put("late", codes(torch.ones(1, 1), {1: RED}), "Late", alpha=0.75)
     bridge.wait(lambda: shown.layers() == ["halves", "late"])
-    expect(shown.root.get_by_label("Late")).to_have_value("0.75", timeout=1000)
+    expect(shown.root.get_by_label("Late")).to_have_value("0.75")
 
 
 def test_pointing_at_a_chip_lights_its_value_alone(bridge: Bridge, halves: Canvas) -> None:

@@ -74,7 +74,7 @@ def test_from_mask_to_file_in_a_notebook(lab: Lab, tmp_path: Path) -> None:
     for _ in range(3):
         lab.page.keyboard.press("ArrowRight")
     lab.wait("panel.controls['band'].value == 7")
-    lab.wait("panel.settle(0) and panel.error is None", seconds=30)
+    lab.wait("panel.settle(0) and panel.error is None")
     assert lab.evaluate("int((panel.trimap[0, 60] == 1).sum())") == 28
     wait_for_layers(lab, shown, ["composite"])
 
@@ -88,7 +88,7 @@ def test_from_mask_to_file_in_a_notebook(lab: Lab, tmp_path: Path) -> None:
     field.fill(str(tmp_path / "box.png"))
     field.press("Tab")
     output.get_by_role("button", name="save full size").click()
-    lab.wait("panel.controls['status'].value.startswith('wrote ')", seconds=30)
+    lab.wait("panel.controls['status'].value.startswith('wrote ')")
     assert (tmp_path / "box.png").stat().st_size > 1000
     lab.page.screenshot(path=tmp_path / "matte.png")
 

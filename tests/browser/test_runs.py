@@ -350,18 +350,18 @@ def test_in_jupyterlab_points_arrive_while_a_cell_trains(lab: Lab) -> None:
     lab.run(0)
     lab.run(1)
     lab.run(2, wait=False)
-    lab.until(f"{DRAWN} > 5", seconds=30)
+    lab.until(f"{DRAWN} > 5")
     assert lab.status() == "busy", "the kernel still trains"
     next(lab.folder.glob("outputs/toy/train/*-live")).joinpath("stop").touch()
     lab.wait("browser.error_text == '' and len(browser.detail['runs'][0]['history']['loss']) > 5")
     drawn = lab.ask(f"() => {DRAWN}")
     lab.reload()
-    expect(lab.page.locator(LOSS)).to_have_count(1, timeout=20_000)
+    expect(lab.page.locator(LOSS)).to_have_count(1)
     assert lab.ask(f"() => {DRAWN}") >= drawn
     lab.page.locator("a.open").click()
     opened = "window.jupyterapp.shell.currentWidget?.context?.path"
-    lab.until(f"{opened}?.endsWith('-live/run.ipynb')", seconds=30)
+    lab.until(f"{opened}?.endsWith('-live/run.ipynb')")
     assert len(lab.page.context.pages) == 1, "in a tab of JupyterLab's, not of the browser's"
-    lab.until(IDLE, seconds=30)
+    lab.until(IDLE)
     lab.close()
     lab.command("docmanager:open", path="browse.ipynb")  # for the fixture to close

@@ -100,9 +100,9 @@ def tests() -> Counter:
     "pytest, counted from its own report."
     with tempfile.TemporaryDirectory() as name:
         report = Path(name) / "report.xml"
-        limits = ["--timeout=600", "--session-timeout=2400"]  # of one test and of all, in seconds
+        limits = ["--timeout=600", "--session-timeout=1800"]  # of one test and of all, in seconds
         command = ["python", "-m", "pytest", "-q", *limits, f"--junitxml={report}", "tests"]
-        status, _ = call(command, seconds=2700)
+        status, _ = call(command, seconds=2000)
         if not report.exists():
             return verdict(False)
         cases = Counter()
@@ -118,7 +118,7 @@ def tests() -> Counter:
 def notebooks() -> Counter:
     "Every notebook, experiments included, run from top to bottom in two processes."
     command = ["nbdev_test", "--n_workers", "2", "--do_print", "--timing"]
-    status, text = call(command, seconds=2100)
+    status, text = call(command, seconds=2900)
     completed = len(re.findall(r"^- Completed ", text, re.M))
     listed = re.split(r"nbdev Tests Failed On The Following Notebooks:\n=+\n", text)
     failed = len(listed[1].split()) if len(listed) > 1 else int(status != 0)

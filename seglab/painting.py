@@ -14,6 +14,13 @@ from numpy import ndarray
 from numpy.random import PCG64, Generator
 
 # %% ../nbs/03b_painting.ipynb #016826aa
+def _length(
+    vectors: ndarray,  # (…, 2)
+) -> ndarray:  # (…, 1)
+    "Of each vector; for pairs much quicker than NumPy's norm, to the same bit."
+    return np.sqrt(vectors[..., :1] ** 2 + vectors[..., 1:] ** 2)
+
+
 def blob(
     generator: Generator,
     centre: tuple[float, float],  # (y, x) in object units
@@ -35,7 +42,7 @@ def ribbons(
 ) -> ndarray:  # (N, 2 P, 2) closed outlines
     "Bands around lines: leaves, petals, cords."
     tangent = np.gradient(paths, axis=1)
-    tangent /= np.linalg.norm(tangent, axis=-1, keepdims=True) + 1e-9
+    tangent /= _length(tangent) + 1e-9
     offset = np.stack([tangent[..., 1], -tangent[..., 0]], axis=-1) * widths[..., None]
     return np.concatenate([paths + offset, (paths - offset)[:, ::-1]], axis=1)
 
@@ -88,23 +95,25 @@ def cover(
     inside = np.zeros((bottom - top, right - left), np.uint8)
     shifted = [points - 16 * np.array([left, top], np.int32) for points in placed]
     cv2.fillPoly(inside, shifted, 255, cv2.LINE_AA, 4)
-    part = opacity[area][..., None] if isinstance(opacity, ndarray) else np.float32(opacity)
-    weight = (inside * np.float32(1 / 255))[..., None] * part
-    paint = canvas.coat[area] * (_bulge(inside) * tint.astype(np.float32))
+    part = opacity[area] if isinstance(opacity, ndarray) else np.float32(opacity)
+    weight = cv2.merge([inside * np.float32(1 / 255) * part] * 4)
+    light = _bulge(inside)
+    coat = zip(cv2.split(canvas.coat[area]), tint.astype(np.float32), strict=True)
+    paint = [(plane * (light * share)).clip(0, 255) for plane, share in coat]
     pixels = canvas.pixels[area] * (1 - weight)
-    pixels += np.dstack([paint.clip(0, 255), np.full_like(paint[..., :1], 255)]) * weight
+    pixels += cv2.merge([*paint, np.full_like(light, 255)]) * weight
     canvas.pixels[area] = (pixels + 0.5).astype(np.uint8)
 
 
 def _bulge(
     inside: ndarray,  # (H, W) uint8, 255 inside the outline
-) -> ndarray:  # (H, W, 1) float32 factor on a colour, from 0.3 to 1.2
+) -> ndarray:  # (H, W) float32 factor on a colour, from 0.3 to 1.2
     "Light from the upper left on a cushion of that outline."
     small = cv2.resize(inside, (32, 32), interpolation=cv2.INTER_AREA) / np.float32(255)
     small = np.pad(small, 8)
     dome = cv2.GaussianBlur(small, (0, 0), 6) * small
     light = (0.5 + 0.5 * dome + 5 * np.add(*np.gradient(dome))).clip(0.3, 1.2)[8:-8, 8:-8]
-    return cv2.resize(light, inside.shape[::-1], interpolation=cv2.INTER_LINEAR)[..., None]
+    return cv2.resize(light, inside.shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 # %% ../nbs/03b_painting.ipynb #c3b1c237
 @dataclass(frozen=True)
@@ -135,7 +144,7 @@ def strands(
     wave = style.curl * np.sin(pace[:, None] * along + phase[:, None])
     heading = headings[:, None] + turn[:, None] * along + wave
     direction = np.stack([np.sin(heading) + style.droop * along, np.cos(heading)], axis=-1)
-    direction /= np.linalg.norm(direction, axis=-1, keepdims=True) + 1e-9
+    direction /= _length(direction) + 1e-9
     path = np.cumsum(direction * (lengths / steps)[:, None, None], axis=1)
     return roots[:, None] + np.concatenate([np.zeros((count, 1, 2)), path], axis=1)
 

@@ -1,4 +1,4 @@
-# make demo   train a small trimap network, score it, apply it to a photograph: a few minutes
+# make demo   train a small trimap network, score it, apply it to a photograph: five to ten minutes
 # make test   every check there is; the last line counts them
 # make lab    open the workbook in JupyterLab
 # make clean  remove what was built; data/, outputs/ and the environment stay
